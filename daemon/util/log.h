@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Structured logging: to the journal when the service manager connected stderr to it, else to stderr.
+ *
+ * Layers 0 and 1 log at debug only; core and api log each failure once. Bytes that came from a guest or a
+ * client are escaped and cut by the caller with str_escape().
+ */
+#ifndef DECLAW_LOG_H
+#define DECLAW_LOG_H
+
+#include <syslog.h>
+
+#include "util/macro.h"
+
+/* 128-bit message ids of units/declawd.catalog, as 32 hex digits */
+#define MSG_DAEMON_READY	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a01"
+#define MSG_SANDBOX_CREATED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a02"
+#define MSG_SANDBOX_KILLED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a03"
+#define MSG_SANDBOX_FAILED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a04"
+#define MSG_ACCEL_VERDICT	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a05"
+#define MSG_SANDBOX_PAUSED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a06"
+#define MSG_SANDBOX_RESUMED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a07"
+#define MSG_RECOVERED		"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a08"
+
+/* Decides journal or stderr; level: highest priority printed (LOG_DEBUG = everything). */
+void log_init(int level);
+/* sandbox and message_id may be NULL; they become DECLAW_SANDBOX_ID= and MESSAGE_ID=. errno_ is 0 or a negative
+ * errno and is put where the format has %m (errno is set before formatting). */
+void log_full(int priority, const char *sandbox, const char *message_id, int errno_, const char *file, int line,
+	      const char *format, ...) _printf_(7, 8);
+
+#define log_debug(...) log_full(LOG_DEBUG, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
+#define log_info(...) log_full(LOG_INFO, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
+#define log_warning(...) log_full(LOG_WARNING, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
+#define log_error(...) log_full(LOG_ERR, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
+/* `return log_error_errno(r, "Failed to ...: %m");` */
+#define log_error_errno(r, ...) \
+	({ int _r = (r); log_full(LOG_ERR, NULL, NULL, _r, __FILE__, __LINE__, __VA_ARGS__); _r; })
+#define log_sandbox(prio, id, msgid, r, ...) log_full(prio, id, msgid, r, __FILE__, __LINE__, __VA_ARGS__)
+
+#endif
