@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * nftables through libnftables: one context on one worker lane, JSON in, one buffer = one transaction.
+ *
+ * Table `inet declaw` (and `netdev`-level drops where needed) holds a verdict map by input interface; a sandbox is one
+ * chain, its sets and counters and one map element, added and removed in one transaction each. An interface of ours
+ * without an element is dropped: closed is the default, in the input and forward hooks alike.
+ * error: 0, -ENOENT, -EEXIST, -EIO; message: nft's own sentence.
+ */
+#ifndef DECLAW_FIREWALL_H
+#define DECLAW_FIREWALL_H
+
+#include <stddef.h>
+
+struct firewall;
+struct workers;
+
+typedef void (*firewall_done_fn)(void *userdata, int error, const char *message);
+/* names: short ids (10 characters) of the sandboxes that have a chain */
+typedef void (*firewall_list_fn)(void *userdata, int error, const char (*names)[16], size_t n);
+
+int firewall_new(struct workers *workers, struct firewall **ret);
+struct firewall *firewall_free(struct firewall *f);
+/* Creates the table, base chains and map when absent, leaves sandboxes' chains alone: safe at every start. */
+void firewall_setup(struct firewall *f, firewall_done_fn fn, void *userdata);
+/* Closed: everything from the tap is counted and dropped. Replaces what the sandbox had. */
+void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata);
+/* 0 also when absent. */
+void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata);
+void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata);
+/* Removes the table: `quickstart down`, package removal. */
+void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata);
+
+#endif
