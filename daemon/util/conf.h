@@ -2,7 +2,8 @@
 /*
  * INI files by table: declawd.conf, its drop-ins and template.conf.
  *
- * A file has [sections], `key = value` lines, # comments. Each known key is a row {section, key, type, range, offset
+ * A file has [sections], `key = value` lines, and comment lines that begin with # or ; (a # inside a value belongs to
+ * the value). An empty list is NULL. Each known key is a row {section, key, type, range, offset
  * into the caller's struct}; an unknown key or section, a duplicate within one file or a value out of range is an
  * error that names file and line.
  */
@@ -28,11 +29,14 @@ struct conf_key {
 	const char *section, *key;
 	enum conf_type type;
 	size_t offset;
-	uint64_t min, max;
+	uint64_t min, max;	/* numbers: inclusive; strings: length in bytes; max 0 = no upper limit */
 	const char *choices;
 };
 
-/* keys ends with a row whose section is NULL. error: malloc'ed sentence on -EINVAL (caller frees). */
+/*
+ * keys ends with a row whose section is NULL. *ret_error: malloc'ed sentence `file:line: ...` on -EINVAL (caller frees),
+ * NULL otherwise. After an error the target is partly filled; conf_done() it.
+ */
 int conf_load(const char *path, const struct conf_key *keys, void *target, char **ret_error);
 int conf_parse(const char *name, const char *text, size_t len, const struct conf_key *keys, void *target, char **ret_error);
 /* Every *.conf of a directory in name order; 0 when the directory is absent. */
