@@ -2,8 +2,9 @@
 /*
  * Growing byte buffers with a hard cap, and string arrays.
  *
- * The cap is the owner's promise to whoever is charged for the memory; an append either fits as a whole or leaves
- * the buffer as it was. Room for one NUL is kept on top of the cap, so data can always be printed.
+ * The cap is the owner's promise to whoever is charged for the memory; an append either fits as a
+ * whole or leaves the buffer as it was. Room for one NUL is kept on top of the cap, so data can
+ * always be printed.
  */
 #include <string.h>
 

@@ -2,8 +2,8 @@
 /*
  * Clocks and RFC 3339.
  *
- * Times on the wire are UTC with exactly six digits of fraction: fixed width, so that they sort as text. Parsing is
- * by position rather than by strptime(), which is lenient and knows locales.
+ * Times on the wire are UTC with exactly six digits of fraction: fixed width, so that they sort as
+ * text. Parsing is by position rather than by strptime(), which is lenient and knows locales.
  */
 #include <string.h>
 #include <time.h>
@@ -19,7 +19,7 @@ static uint64_t clock_read(clockid_t id)
 	struct timespec ts;
 
 	if (clock_gettime(id, &ts) < 0)
-		abort();	/* both clocks are mandatory in Linux */
+		abort(); /* both clocks are mandatory in Linux */
 	return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / NSEC_PER_USEC;
 }
 
@@ -41,9 +41,10 @@ void clock_format(uint64_t realtime_usec, char ret[CLOCK_TEXT_MAX])
 	struct tm tm;
 
 	if (!gmtime_r(&sec, &tm))
-		abort();	/* cannot happen for years up to 9999 */
-	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06uZ", tm.tm_year + 1900, tm.tm_mon + 1,
-		 tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(usec % USEC_PER_SEC));
+		abort(); /* cannot happen for years up to 9999 */
+	snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%06uZ", tm.tm_year + 1900,
+		 tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+		 (unsigned)(usec % USEC_PER_SEC));
 	memcpy(ret, text, CLOCK_TEXT_MAX - 1);
 	ret[CLOCK_TEXT_MAX - 1] = '\0';
 }
@@ -129,8 +130,8 @@ int clock_parse(const char *text, uint64_t *ret)
 	uint64_t usec;
 	time_t sec;
 
-	if (take_date_time(&text, &tm) < 0 || take_fraction(&text, &usec) < 0 || take_zone(&text, &offset) < 0 ||
-	    *text)
+	if (take_date_time(&text, &tm) < 0 || take_fraction(&text, &usec) < 0 ||
+	    take_zone(&text, &offset) < 0 || *text)
 		return -EINVAL;
 	/* timegm() carries over; only a day the month does not have must not be carried. */
 	second = tm.tm_sec;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Time in microseconds (monotonic, realtime) and RFC 3339 text with exactly six digits of fraction. */
+/* Time in microseconds, and RFC 3339 text with exactly six digits of fraction. */
 #ifndef DECLAW_CLOCK_H
 #define DECLAW_CLOCK_H
 

@@ -2,9 +2,9 @@
 /*
  * INI files by table.
  *
- * One pass over the text, a line at a time; what a value means is confvalue.c's business. Strict on purpose: a
- * misspelt key that is silently ignored is a security setting that is silently off. After an error the target is
- * partly filled and only good for conf_done().
+ * One pass over the text, a line at a time; what a value means is confvalue.c's business. Strict on
+ * purpose: a misspelt key that is silently ignored is a security setting that is silently off.
+ * After an error the target is partly filled and only good for conf_done().
  */
 #include <dirent.h>
 #include <string.h>
@@ -21,8 +21,8 @@ struct parser {
 	unsigned line;
 	const struct conf_key *keys;
 	void *target;
-	const char *section;	/* as the table spells it */
-	bool *seen;		/* by row */
+	const char *section; /* as the table spells it */
+	bool *seen; /* by row */
 	char **ret_error;
 };
 
@@ -129,8 +129,8 @@ static unsigned line_of(const char *text, const char *at)
 	return n;
 }
 
-int conf_parse(const char *name, const char *text, size_t len, const struct conf_key *keys, void *target,
-	       char **ret_error)
+int conf_parse(const char *name, const char *text, size_t len, const struct conf_key *keys,
+	       void *target, char **ret_error)
 {
 	struct parser p = { .name = name, .keys = keys, .target = target, .ret_error = ret_error };
 	_cleanup_free_ char *copy = NULL;

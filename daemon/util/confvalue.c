@@ -16,12 +16,23 @@ struct unit {
 };
 
 static const struct unit time_units[] = {
-	{ "", USEC_PER_SEC }, { "us", 1 }, { "ms", USEC_PER_MSEC }, { "s", USEC_PER_SEC },
-	{ "min", 60 * USEC_PER_SEC }, { "h", 3600 * USEC_PER_SEC }, { "d", 86400 * USEC_PER_SEC }, { NULL, 0 },
+	{ "", USEC_PER_SEC },
+	{ "us", 1 },
+	{ "ms", USEC_PER_MSEC },
+	{ "s", USEC_PER_SEC },
+	{ "min", 60 * USEC_PER_SEC },
+	{ "h", 3600 * USEC_PER_SEC },
+	{ "d", 86400 * USEC_PER_SEC },
+	{ NULL, 0 },
 };
 
 static const struct unit size_units[] = {
-	{ "", 1 }, { "K", 1ull << 10 }, { "M", 1ull << 20 }, { "G", 1ull << 30 }, { "T", 1ull << 40 }, { NULL, 0 },
+	{ "", 1 },
+	{ "K", 1ull << 10 },
+	{ "M", 1ull << 20 },
+	{ "G", 1ull << 30 },
+	{ "T", 1ull << 40 },
+	{ NULL, 0 },
 };
 
 static const struct unit no_units[] = { { "", 1 }, { NULL, 0 } };
@@ -99,8 +110,8 @@ static int refuse_range(const struct conf_key *k, const struct unit *units, char
 	return refuse(ret_why, "must be between %s and %s", min, max);
 }
 
-static int store_number(const struct conf_key *k, const char *text, const struct unit *units, const char *what,
-			uint64_t *target, char **ret_why)
+static int store_number(const struct conf_key *k, const char *text, const struct unit *units,
+			const char *what, uint64_t *target, char **ret_why)
 {
 	uint64_t v = 0;
 	int r = parse_scaled(text, units, &v);
@@ -207,9 +218,11 @@ int conf_value_store(const struct conf_key *k, const char *text, void *target, c
 	case CONF_BOOL:
 		return store_bool(text, field(k, target), ret_why);
 	case CONF_USEC:
-		return store_number(k, text, time_units, "a time (10s, 500ms, 5min, 1h)", field(k, target), ret_why);
+		return store_number(k, text, time_units, "a time (10s, 500ms, 5min, 1h)",
+				    field(k, target), ret_why);
 	case CONF_SIZE:
-		return store_number(k, text, size_units, "a size (10K, 10M, 10G)", field(k, target), ret_why);
+		return store_number(k, text, size_units, "a size (10K, 10M, 10G)", field(k, target),
+				    ret_why);
 	case CONF_ENUM:
 		return store_enum(k, text, field(k, target), ret_why);
 	case CONF_LIST:

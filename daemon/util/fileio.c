@@ -2,11 +2,12 @@
 /*
  * Whole small files and directory trees.
  *
- * Writing goes to `.tmp-xxxxxxxxxx` in the same directory and is renamed over the target, so a reader and a crash see
- * the old file or the new one. Whoever enumerates such a directory skips names that begin with a dot.
+ * Writing goes to `.tmp-xxxxxxxxxx` in the same directory and is renamed over the target, so a
+ * reader and a crash see the old file or the new one. Whoever enumerates such a directory skips
+ * names that begin with a dot.
  *
- * Removal walks by file descriptors only: a symlink is removed and never followed, and a directory of another file
- * system (something got mounted there) stops it.
+ * Removal walks by file descriptors only: a symlink is removed and never followed, and a directory
+ * of another file system (something got mounted there) stops it.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 #include "util/ident.h"
 
 #define TMP_PREFIX ".tmp-"
-#define TREE_DEPTH_MAX 64u	/* one descriptor a level */
+#define TREE_DEPTH_MAX 64u /* one descriptor a level */
 
 static inline void cleanup_closedirp(DIR **d)
 {
@@ -184,7 +185,7 @@ static int remove_contents(int fd, dev_t dev, unsigned depth)
 	return r;
 }
 
-/* unlink first: one system call for all that is not a directory, and no window to swap a symlink in. */
+/* unlink first: all that is not a directory goes with one call that follows nothing. */
 static int remove_at(int parent, const char *name, dev_t dev, unsigned depth)
 {
 	int fd, r;
@@ -225,7 +226,7 @@ int dir_make(const char *path, mode_t mode)
 	struct stat st;
 
 	if (mkdir(path, mode) == 0)
-		return chmod(path, mode) < 0 ? -errno : 0;	/* exactly mode, whatever the umask */
+		return chmod(path, mode) < 0 ? -errno : 0; /* exactly mode, whatever the umask */
 	if (errno != EEXIST)
 		return -errno;
 	if (stat(path, &st) < 0)

@@ -2,8 +2,8 @@
 /*
  * Random identifiers.
  *
- * There is no fallback when the kernel cannot give randomness: ids end up in paths and names that must not be
- * guessable or collide, so the process stops instead.
+ * There is no fallback when the kernel cannot give randomness: ids end up in paths and names that
+ * must not be guessable or collide, so the process stops instead.
  */
 #include <string.h>
 #include <sys/random.h>
@@ -15,7 +15,8 @@
 #define SANDBOX_PREFIX "sbx-"
 #define SANDBOX_PREFIX_LEN (sizeof(SANDBOX_PREFIX) - 1)
 
-_Static_assert(SANDBOX_ID_MAX == SANDBOX_PREFIX_LEN + IDENT_SHORT + 1, "the id is the prefix and 10 characters");
+_Static_assert(SANDBOX_ID_MAX == SANDBOX_PREFIX_LEN + IDENT_SHORT + 1,
+	       "the id is the prefix and 10 characters");
 
 static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
 #define ALPHABET_LEN (sizeof(alphabet) - 1)

@@ -15,7 +15,7 @@ uint64_t random_u64(void);		/* never 0 */
 /* n characters of [a-z0-9] without bias, plus NUL */
 void ident_fill(char *ret, size_t n);
 void ident_sandbox(char ret[SANDBOX_ID_MAX]);
-/* Exactly the form this daemon makes: sbx- and 10 of [a-z0-9]. Safe for paths, units, nft and tap names. */
+/* Exactly the form this daemon makes: safe for paths, units, nft and tap names. */
 bool ident_sandbox_valid(const char *id);
 /* The 10 characters after "sbx-" */
 const char *ident_short(const char *sandbox_id);

@@ -2,9 +2,10 @@
 /*
  * Strict JSON on json-c: parsing, typed getters, writing.
  *
- * json_check() decides what is JSON; json-c then builds a tree from text known to be good. A duplicate member is
- * noticed by counting: the text has more members than the tree. Output is meant for event streams as well, so strings
- * put here never contain what a line reader may take for a line end.
+ * json_check() decides what is JSON; json-c then builds a tree from text known to be good. A
+ * duplicate member is noticed by counting: the text has more members than the tree. Output is meant
+ * for event streams as well, so strings put here never contain what a line reader may take for a
+ * line end.
  */
 #include <math.h>
 #include <string.h>
@@ -122,7 +123,8 @@ int json_get_int(json_object *o, const char *key, int64_t min, int64_t max, int6
 		return r;
 	i = json_object_get_int64(v);
 	/* json-c answers INT64_MAX for what only fits an unsigned number. */
-	if (i < min || i > max || (i == INT64_MAX && json_object_get_uint64(v) > (uint64_t)INT64_MAX))
+	if (i < min || i > max ||
+	    (i == INT64_MAX && json_object_get_uint64(v) > (uint64_t)INT64_MAX))
 		return JSON_E_RANGE;
 	*ret = i;
 	return 0;
@@ -168,20 +170,23 @@ int json_put(json_object *o, const char *key, json_object *value)
 	return -ENOMEM;
 }
 
-static int serialize_escaped(json_object *o, struct printbuf *pb, int level _unused_, int flags _unused_)
+static int serialize_escaped(json_object *o, struct printbuf *pb, int level _unused_,
+			     int flags _unused_)
 {
 	_cleanup_buf_ struct buf b = BUF_INIT(INT32_MAX);
 	struct json_escape_state state = { 0 };
 	const char *s = json_object_get_string(o);
 
-	if (buf_puts(&b, "\"") < 0 || json_escape_append(&b, &state, s, strlen(s)) < 0 || buf_puts(&b, "\"") < 0)
+	if (buf_puts(&b, "\"") < 0 || json_escape_append(&b, &state, s, strlen(s)) < 0 ||
+	    buf_puts(&b, "\"") < 0)
 		return -1;
 	return printbuf_memappend(pb, b.data, (int)b.len);
 }
 
 /*
- * json-c writes string bytes as they are, control characters apart. Text with anything else in it that we escape (C1
- * controls, line separators, bytes that are not UTF-8) is given a serializer of ours.
+ * json-c writes string bytes as they are, control characters apart. Text with anything else in it
+ * that we escape (C1 controls, line separators, bytes that are not UTF-8) is given a serializer of
+ * ours.
  */
 static bool wants_escape(const char *s, size_t len)
 {
@@ -233,8 +238,8 @@ int json_put_bool(json_object *o, const char *key, bool value)
 const char *json_text(json_object *o, size_t *ret_len)
 {
 	size_t len = 0;
-	const char *s = json_object_to_json_string_length(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE,
-							  &len);
+	const char *s = json_object_to_json_string_length(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &len);
 
 	if (s && ret_len)
 		*ret_len = len;

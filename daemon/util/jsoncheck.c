@@ -2,9 +2,10 @@
 /*
  * Strict JSON by recursive descent over the text.
  *
- * json-c, even told to be strict, takes things that other parsers take differently (NaN, raw control characters, lone
- * surrogates, leading zeros, keys cut at a NUL; which of them depends on its version). Text that two programs read
- * differently is how policies get bypassed, so we decide ourselves what JSON is and let json-c only build the tree.
+ * json-c, even told to be strict, takes things that other parsers take differently (NaN, raw
+ * control characters, lone surrogates, leading zeros, keys cut at a NUL; which of them depends on
+ * its version). Text that two programs read differently is how policies get bypassed, so we decide
+ * ourselves what JSON is and let json-c only build the tree.
  */
 #include <stdbool.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static bool fail(struct scan *s, const char *error)
 	return false;
 }
 
-/* The next byte, or NUL at the end; a NUL in the text is legal nowhere, so the two need no telling apart. */
+/* The next byte, or NUL at the end. NUL is legal nowhere, so the two need no telling apart. */
 static char peek(const struct scan *s)
 {
 	return s->p < s->end ? *s->p : '\0';
@@ -171,7 +172,8 @@ static bool scan_items(struct scan *s, char close, unsigned depth)
 			return false;
 		skip_blanks(s);
 	} while (take(s, ','));
-	return take(s, close) || fail(s, close == '}' ? "',' or '}' expected" : "',' or ']' expected");
+	return take(s, close) ||
+	       fail(s, close == '}' ? "',' or '}' expected" : "',' or ']' expected");
 }
 
 static bool scan_value(struct scan *s, unsigned depth)

@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 /*
- * NULL when text is exactly one value in blanks, else a static sentence. depth_max counts nested arrays and objects.
- * *ret_members: how many object members the text has in total.
+ * NULL when text is exactly one value in blanks, else a static sentence. depth_max counts nested
+ * arrays and objects. *ret_members: how many object members the text has in total.
  */
 const char *json_check(const char *text, size_t len, unsigned depth_max, size_t *ret_members);
 

@@ -2,9 +2,10 @@
 /*
  * Raw bytes as the inside of a JSON string, in pieces.
  *
- * A process' output arrives cut anywhere. The bytes of a UTF-8 sequence that is not whole yet wait in the state and
- * are looked at again together with what comes next; each invalid maximal subpart becomes one U+FFFD. C1 controls and
- * U+2028/2029 are escaped like C0 ones: some clients split event streams into lines at them.
+ * A process' output arrives cut anywhere. The bytes of a UTF-8 sequence that is not whole yet wait
+ * in the state and are looked at again together with what comes next; each invalid maximal subpart
+ * becomes one U+FFFD. C1 controls and U+2028/2029 are escaped like C0 ones: some clients split
+ * event streams into lines at them.
  */
 #include <string.h>
 
@@ -83,8 +84,8 @@ static int append_whole(struct buf *out, const unsigned char *p, size_t len, siz
 }
 
 /* Completes the sequence in the state with bytes of data; *ret_used tells how many were taken. */
-static int append_carried(struct buf *out, struct json_escape_state *st, const unsigned char *p, size_t len,
-			  size_t *ret_used)
+static int append_carried(struct buf *out, struct json_escape_state *st, const unsigned char *p,
+			  size_t len, size_t *ret_used)
 {
 	unsigned char bytes[4];
 	size_t have = st->n, take = MIN_OF(sizeof(bytes) - have, len), n, need, used;
@@ -100,7 +101,7 @@ static int append_carried(struct buf *out, struct json_escape_state *st, const u
 		*ret_used = take;
 		return 0;
 	}
-	/* The carried bytes are a proper prefix, so what ends them (well or badly) uses them all up. */
+	/* The carried bytes are a proper prefix: what ends them, well or badly, uses them up. */
 	r = append_whole(out, bytes, need, &used);
 	if (r < 0)
 		return r;
@@ -140,7 +141,8 @@ static int append(struct buf *out, struct json_escape_state *st, const unsigned 
 }
 
 /* All or nothing, as with every append: on failure buffer and state are what they were. */
-int json_escape_append(struct buf *out, struct json_escape_state *state, const void *data, size_t len)
+int json_escape_append(struct buf *out, struct json_escape_state *state, const void *data,
+		       size_t len)
 {
 	struct json_escape_state st = *state;
 	size_t before = out->len;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Intrusive doubly linked list. The head is a node of its own; an unlinked node points at itself, so an
- * object can unlink itself in its destructor whether it was linked or not.
+ * Intrusive doubly linked list. The head is a node of its own; an unlinked node points at itself,
+ * so an object can unlink itself in its destructor whether it was linked or not.
  */
 #ifndef DECLAW_LIST_H
 #define DECLAW_LIST_H

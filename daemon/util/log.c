@@ -2,9 +2,10 @@
 /*
  * Logging to the journal or to stderr.
  *
- * The service manager says in $JOURNAL_STREAM which device and inode stderr was connected to; only when stderr still
- * is that very file do we speak the journal's own protocol, so `declawd 2>file` under systemd logs into the file.
- * Whatever thread logs, one message is one datagram or one write().
+ * The service manager says in $JOURNAL_STREAM which device and inode stderr was connected to; only
+ * when stderr still is that very file do we speak the journal's own protocol, so `declawd 2>file`
+ * under systemd logs into the file. Whatever thread logs, one message is one datagram or one
+ * write().
  */
 #include <stdatomic.h>
 #include <stdarg.h>
@@ -25,8 +26,14 @@ static atomic_int log_level = LOG_INFO;
 static atomic_bool log_journal;
 
 static const char *const priority_names[] = {
-	[LOG_EMERG] = "emergency", [LOG_ALERT] = "alert", [LOG_CRIT] = "critical", [LOG_ERR] = "error",
-	[LOG_WARNING] = "warning", [LOG_NOTICE] = "notice", [LOG_INFO] = "info", [LOG_DEBUG] = "debug",
+	[LOG_EMERG] = "emergency",
+	[LOG_ALERT] = "alert",
+	[LOG_CRIT] = "critical",
+	[LOG_ERR] = "error",
+	[LOG_WARNING] = "warning",
+	[LOG_NOTICE] = "notice",
+	[LOG_INFO] = "info",
+	[LOG_DEBUG] = "debug",
 };
 
 static bool stderr_is_journal(void)
@@ -46,7 +53,9 @@ void log_init(int level)
 	log_journal = stderr_is_journal();
 }
 
-/* A record is one line: what a format argument smuggled in must not look like a record of its own. */
+/*
+ * A record is one line: what a format argument smuggled in must not look like a record of its own.
+ */
 static void flatten(char *text)
 {
 	for (; *text; text++)
@@ -71,8 +80,8 @@ static _printf_(2, 3) void record_add(struct log_record *rec, const char *format
 	rec->fields[rec->n++] = (struct iovec){ text, strlen(text) };
 }
 
-static void to_journal(int priority, const char *sandbox, const char *message_id, int errno_, const char *file,
-		       int line, const char *text)
+static void to_journal(int priority, const char *sandbox, const char *message_id, int errno_,
+		       const char *file, int line, const char *text)
 {
 	char message[sizeof("MESSAGE=") + LOG_TEXT_MAX];
 	struct log_record rec = { 0 };
@@ -98,8 +107,8 @@ static void to_stderr(int priority, const char *sandbox, const char *text)
 	ssize_t done;
 	int n;
 
-	n = snprintf(out, sizeof(out), "%s: %s%s%s\n", priority_names[priority], sandbox ? sandbox : "",
-		     sandbox ? ": " : "", text);
+	n = snprintf(out, sizeof(out), "%s: %s%s%s\n", priority_names[priority],
+		     sandbox ? sandbox : "", sandbox ? ": " : "", text);
 	if (n >= (int)sizeof(out)) {
 		n = sizeof(out) - 1;
 		out[n - 1] = '\n';
@@ -109,8 +118,8 @@ static void to_stderr(int priority, const char *sandbox, const char *text)
 	(void)done;
 }
 
-void log_full(int priority, const char *sandbox, const char *message_id, int errno_, const char *file, int line,
-	      const char *format, ...)
+void log_full(int priority, const char *sandbox, const char *message_id, int errno_,
+	      const char *file, int line, const char *format, ...)
 {
 	char text[LOG_TEXT_MAX];
 	int saved = errno;

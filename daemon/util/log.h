@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Structured logging: to the journal when the service manager connected stderr to it, else to stderr.
+ * Structured logging: to the journal when the service manager connected stderr to it, else to
+ * stderr.
  *
- * Layers 0 and 1 log at debug only; core and api log each failure once. Bytes that came from a guest or a
- * client are escaped and cut by the caller with str_escape().
+ * Layers 0 and 1 log at debug only; core and api log each failure once. Bytes that came from a
+ * guest or a client are escaped and cut by the caller with str_escape().
  */
 #ifndef DECLAW_LOG_H
 #define DECLAW_LOG_H
@@ -24,10 +25,12 @@
 
 /* Decides journal or stderr; level: highest priority printed (LOG_DEBUG = everything). */
 void log_init(int level);
-/* sandbox and message_id may be NULL; they become DECLAW_SANDBOX_ID= and MESSAGE_ID=. errno_ is 0 or a negative
- * errno and is put where the format has %m (errno is set before formatting). */
-void log_full(int priority, const char *sandbox, const char *message_id, int errno_, const char *file, int line,
-	      const char *format, ...) _printf_(7, 8);
+/*
+ * sandbox and message_id may be NULL; they become DECLAW_SANDBOX_ID= and MESSAGE_ID=. errno_ is 0
+ * or a negative errno and is what %m prints; the caller's errno is not changed.
+ */
+void log_full(int priority, const char *sandbox, const char *message_id, int errno_,
+	      const char *file, int line, const char *format, ...) _printf_(7, 8);
 
 #define log_debug(...) log_full(LOG_DEBUG, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
 #define log_info(...) log_full(LOG_INFO, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
@@ -36,6 +39,7 @@ void log_full(int priority, const char *sandbox, const char *message_id, int err
 /* `return log_error_errno(r, "Failed to ...: %m");` */
 #define log_error_errno(r, ...) \
 	({ int _r = (r); log_full(LOG_ERR, NULL, NULL, _r, __FILE__, __LINE__, __VA_ARGS__); _r; })
-#define log_sandbox(prio, id, msgid, r, ...) log_full(prio, id, msgid, r, __FILE__, __LINE__, __VA_ARGS__)
+#define log_sandbox(prio, id, msgid, r, ...) \
+	log_full(prio, id, msgid, r, __FILE__, __LINE__, __VA_ARGS__)
 
 #endif

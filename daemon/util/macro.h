@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The few macros everything else is written with: cleanup attributes, ownership transfer, container_of.
+ * The few macros everything else is written with: cleanup attributes, ownership transfer,
+ * container_of.
  *
- * A local that owns something carries _cleanup_(); handing it over is TAKE_PTR()/TAKE_FD(). Destructors
- * accept NULL and return NULL.
+ * A local that owns something carries _cleanup_(); handing it over is TAKE_PTR()/TAKE_FD().
+ * Destructors accept NULL and return NULL.
  */
 #ifndef DECLAW_MACRO_H
 #define DECLAW_MACRO_H

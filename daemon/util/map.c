@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * String-keyed hash map: chained, power of two buckets, grown at one entry a bucket and never shrunk.
+ * String-keyed hash map: chained, power of two buckets, grown at one entry a bucket and never
+ * shrunk.
  *
- * Some keys come from clients, so the hash is SipHash-2-4 under a random key of the map: nobody can choose names that
- * all fall into one chain.
+ * Some keys come from clients, so the hash is SipHash-2-4 under a random key of the map: nobody can
+ * choose names that all fall into one chain.
  */
 #include <string.h>
 
@@ -50,8 +51,10 @@ static void sip_rounds(uint64_t v[4], unsigned n)
 static uint64_t map_hash(const struct map *m, const char *key)
 {
 	uint64_t v[4] = {
-		m->k[0] ^ 0x736f6d6570736575ull, m->k[1] ^ 0x646f72616e646f6dull,
-		m->k[0] ^ 0x6c7967656e657261ull, m->k[1] ^ 0x7465646279746573ull,
+		m->k[0] ^ 0x736f6d6570736575ull,
+		m->k[1] ^ 0x646f72616e646f6dull,
+		m->k[0] ^ 0x6c7967656e657261ull,
+		m->k[1] ^ 0x7465646279746573ull,
 	};
 	size_t len = strlen(key), left = len;
 	uint64_t word;

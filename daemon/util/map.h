@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* String-keyed hash map of borrowed pointers; keys are borrowed too and must live as long as the entry. */
+/*
+ * String-keyed hash map of borrowed pointers; keys are borrowed too and must live as long as the
+ * entry.
+ */
 #ifndef DECLAW_MAP_H
 #define DECLAW_MAP_H
 

@@ -2,8 +2,8 @@
 /*
  * Strings, numbers, hex and UTF-8.
  *
- * Numbers are parsed by hand because strtoull() accepts what no protocol of ours allows: leading blanks, signs
- * for unsigned values, locale grouping and a tail. Growing buffers live in buf.c.
+ * Numbers are parsed by hand because strtoull() accepts what no protocol of ours allows: leading
+ * blanks, signs for unsigned values, locale grouping and a tail. Growing buffers live in buf.c.
  */
 #include <string.h>
 
@@ -118,8 +118,8 @@ static char *escape_byte(char *out, unsigned char c)
 }
 
 /*
- * Everything outside printable ASCII is escaped, the backslash too, so that the text can be turned back into the
- * bytes and no terminal or log viewer interprets any of it.
+ * Everything outside printable ASCII is escaped, the backslash too, so that the text can be turned
+ * back into the bytes and no terminal or log viewer interprets any of it.
  */
 char *str_escape(const void *data, size_t len, size_t max)
 {
@@ -127,7 +127,8 @@ char *str_escape(const void *data, size_t len, size_t max)
 	size_t n = MIN_OF(len, max), size;
 	char *ret, *out;
 
-	if (__builtin_mul_overflow(n, 4u, &size) || __builtin_add_overflow(size, sizeof("..."), &size))
+	if (__builtin_mul_overflow(n, 4u, &size) ||
+	    __builtin_add_overflow(size, sizeof("..."), &size))
 		return NULL;
 	ret = out = malloc(size);
 	if (!ret)
@@ -163,7 +164,9 @@ size_t utf8_sequence(const void *data, size_t len, size_t *ret_need)
 		need = 4;
 	else
 		return 0;
-	/* The second byte's range excludes overlong forms, surrogates and what is above U+10FFFF. */
+	/*
+	 * The second byte's range excludes overlong forms, surrogates and what is above U+10FFFF.
+	 */
 	if (p[0] == 0xe0)
 		lo = 0xa0;
 	else if (p[0] == 0xed)

@@ -21,13 +21,16 @@ char *str_format(const char *format, ...) _printf_(1, 2);
 /* Whole string must be a decimal number in [min, max]; -EINVAL or -ERANGE otherwise. */
 int str_to_u64(const char *s, uint64_t min, uint64_t max, uint64_t *ret);
 int str_to_i64(const char *s, int64_t min, int64_t max, int64_t *ret);
-/* Printable ASCII copy of at most max input bytes: \n \r \t \\ \xNN, and "..." when cut. malloc'ed. */
+/*
+ * Printable ASCII copy of at most max input bytes: \n \r \t \\ \xNN, and "..." when cut. malloc'ed.
+ */
 char *str_escape(const void *data, size_t len, size_t max);
 bool utf8_valid(const void *data, size_t len);
 /*
- * Looks at the sequence data begins with. Returns its length when it is whole (== *ret_need); a smaller positive
- * number, all of len, when it is a proper prefix of one of *ret_need bytes; 0 when it is invalid (or len is 0), then
- * *ret_need is how many bytes stand for one U+FFFD (the maximal subpart).
+ * Looks at the sequence data begins with. Returns its length when it is whole (== *ret_need); a
+ * smaller positive number, all of len, when it is a proper prefix of one of *ret_need bytes; 0 when
+ * it is invalid (or len is 0), then *ret_need is how many bytes stand for one U+FFFD (the maximal
+ * subpart).
  */
 size_t utf8_sequence(const void *data, size_t len, size_t *ret_need);
 void hex_encode(const void *data, size_t len, char *ret);	/* ret: 2 * len + 1 bytes */
@@ -46,7 +49,8 @@ int buf_append(struct buf *b, const void *data, size_t len);
 int buf_printf(struct buf *b, const char *format, ...) _printf_(2, 3);
 int buf_puts(struct buf *b, const char *s);
 void buf_done(struct buf *b);
-char *buf_take(struct buf *b);		/* the caller frees; "" when empty; NULL on no memory; b keeps its cap */
+/* The caller frees; "" when empty; NULL on no memory; b is empty then and keeps its cap. */
+char *buf_take(struct buf *b);
 #define _cleanup_buf_ _cleanup_(buf_done)
 
 /* NULL terminated string arrays */
