@@ -51,7 +51,7 @@ struct wire_frame {
 /* Empties the decoder; the counters begin at zero. A fresh connection may start in the middle of a
  * frame, which is an ordinary loss and needs no preparation. */
 void wire_decoder_init(struct wire_decoder *d);
-/* Room for at least one frame after wire_decoder_next() has returned false; never 0 then. */
+/* Where to read to; never without room after wire_decoder_next() has returned false. */
 uint8_t *wire_decoder_space(struct wire_decoder *d, size_t *ret_room);
 void wire_decoder_commit(struct wire_decoder *d, size_t len);
 /* Copying form of the two above: returns the bytes taken, at most len. */
