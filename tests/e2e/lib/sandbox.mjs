@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Sandboxes that cannot be forgotten. A test either borrows one for a function (withSandbox) or one
+// for its file (shareSandbox); both wait for the kill to end, so that two cores never carry more
+// guests than the file at hand asked for.
+
+import { after, before } from 'node:test';
+import './env.mjs';
+import { del } from './api.mjs';
+
+export { Sandbox } from '@declaw/sdk';
+import { Sandbox } from '@declaw/sdk';
+
+export const BOOT_MS = 60_000;	// generous: a cold boot without hardware virtualisation takes seconds
+
+export async function withSandbox(opts, fn) {
+	const sbx = await Sandbox.create(opts);
+
+	try {
+		return await fn(sbx);
+	} finally {
+		await sbx.kill({ wait: true });
+	}
+}
+
+// Returns a getter: the sandbox exists only once the file's tests run.
+export function shareSandbox(opts = {}) {
+	let sbx;
+
+	before(async () => {
+		sbx = await Sandbox.create(opts);
+	}, { timeout: BOOT_MS });
+	after(async () => {
+		await sbx?.kill({ wait: true });
+	}, { timeout: BOOT_MS });
+	return () => sbx;
+}
+
+// For sandboxes made by hand: kills all of them, whatever happens to one.
+export async function killAll(ids) {
+	await Promise.allSettled(ids.map((id) => del(`/sandboxes/${id}`)));
+}
+
+// Foreground command through the SDK that must succeed; returns stdout.
+export async function sh(sbx, cmd, opts) {
+	const r = await sbx.commands.run(cmd, opts);
+
+	if (r.exitCode !== 0)
+		throw new Error(`\`${cmd}\` ended with ${r.exitCode}: ${r.stderr || r.stdout}`);
+	return r.stdout;
+}
+
+// Polls a condition that has no event to wait for.
+export async function until(what, fn, ms = 10_000, step = 50) {
+	const end = Date.now() + ms;
+
+	for (;;) {
+		const value = await fn();
+
+		if (value)
+			return value;
+		if (Date.now() >= end)
+			throw new Error(`waited ${ms} ms in vain: ${what}`);
+		await new Promise((r) => setTimeout(r, step));
+	}
+}

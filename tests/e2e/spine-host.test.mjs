@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What the host shows: a sandbox is a scope with its QEMU inside, a libvirt domain, a chain of rules, a
+// tap and a few files; after the kill there is none of them.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { post, get, listIds } from './lib/api.mjs';
+import { assertError } from './lib/check.mjs';
+import { hostOut, marksOf, onHost, scopeOf, shortOf, virshList } from './lib/host.mjs';
+import { BOOT_MS, withSandbox } from './lib/sandbox.mjs';
+
+test('every mark is there while it lives, none afterwards', { timeout: 3 * BOOT_MS }, async () => {
+	const id = await withSandbox({ timeout: 300 }, async (sbx) => {
+		const marks = await marksOf(sbx.sandboxId);
+
+		for (const [place, seen] of Object.entries(marks))
+			assert.ok(place === 'files' ? seen.length > 0 : seen === true, `${place} shows it`);
+		await checkScope(sbx.sandboxId);
+		return sbx.sandboxId;
+	});
+
+	assert.deepEqual(await marksOf(id), {
+		'systemctl': false, 'systemd-cgls': false, 'virsh list': false, 'nft list ruleset': false,
+		'ip link': false, 'files': [],
+	});
+	assert.equal((await onHost('pgrep', '-f', id)).stdout, '', 'and no process');
+});
+
+async function checkScope(id) {
+	const show = await hostOut('systemctl', 'show', '-p', 'ControlGroup,Slice,ActiveState,MemoryMax,TasksMax,'
+		+ 'CPUQuotaPerSecUSec', scopeOf(id));
+	const value = Object.fromEntries(show.trim().split('\n').map((l) => l.split(/=(.*)/s, 2)));
+	const procs = await hostOut('cat', `/sys/fs/cgroup${value.ControlGroup}/cgroup.procs`);
+	const pids = procs.trim().split('\n');
+
+	assert.equal(value.Slice, 'declaw.slice');
+	assert.equal(value.ActiveState, 'active');
+	for (const limit of ['MemoryMax', 'TasksMax', 'CPUQuotaPerSecUSec'])
+		assert.notEqual(value[limit], 'infinity', `${limit} comes from the template`);
+
+	const status = await Promise.all(pids.map((pid) => hostOut('cat', `/proc/${pid}/status`)));
+
+	assert.ok(status.some((s) => /^Name:\tqemu-system/m.test(s)), 'QEMU is inside');
+	for (const text of status)
+		assert.doesNotMatch(text, /^Uid:\t0\t|^Uid:\t\d+\t0\t/m, 'nothing in it runs as root');
+}
+
+test('two sandboxes are apart, and killing one leaves the other', { timeout: 4 * BOOT_MS }, () =>
+	withSandbox({}, (one) => withSandbox({}, async (two) => {
+		assert.notEqual(one.sandboxId, two.sandboxId);
+		assert.equal((await virshList()).filter((n) => [one.sandboxId, two.sandboxId].includes(n)).length, 2);
+		await two.kill({ wait: true });
+		assert.deepEqual((await marksOf(two.sandboxId)).files, []);
+		assert.equal((await marksOf(one.sandboxId))['virsh list'], true);
+		assert.equal((await one.commands.run('echo alive')).stdout, 'alive\n');
+	})));
+
+test('a create that is refused leaves no mark', { timeout: 60_000 }, async () => {
+	const before = { ids: await listIds(), domains: await virshList(), links: await links(), dirs: await dirs() };
+
+	assertError(await post('/sandboxes', { template: 'no-such-template' }), 404, 'template_not_found');
+	assert.deepEqual({ ids: await listIds(), domains: await virshList(), links: await links(), dirs: await dirs() },
+		before);
+});
+
+const links = () => hostOut('ip', '-o', 'link').then((t) => t.split('\n').filter((l) => l.includes(' dcl')).length);
+const dirs = () => hostOut('find', '/var/lib/declaw/sandboxes', '/run/declaw/vm', '-mindepth', '1', '-maxdepth', '1')
+	.then((t) => t.split('\n').filter(Boolean).sort());
+
+test('a QEMU killed from outside is a killed sandbox and leaves no mark', { timeout: 3 * BOOT_MS }, () =>
+	withSandbox({}, async (sbx) => {
+		const id = sbx.sandboxId;
+
+		await hostOut('systemctl', 'kill', '-s', 'KILL', scopeOf(id));
+		for (let i = 0; i < 100 && (await get(`/sandboxes/${id}`)).json.state !== 'killed'; i++)
+			await new Promise((r) => setTimeout(r, 100));
+		assert.equal((await get(`/sandboxes/${id}`)).json.state, 'killed');
+		assert.equal(await sbx.isRunning(), false);
+		await sbx.kill({ wait: true });
+
+		const marks = await marksOf(id);
+
+		assert.deepEqual(marks.files, []);
+		assert.equal(marks['ip link'], false, shortOf(id));
+		assert.equal(marks['nft list ruleset'], false);
+	}));
+
+test('the appliance shows the accelerator it proved', { timeout: 30_000 }, async () => {
+	const { json } = await get('/healthz', { auth: null });
+
+	assert.match(JSON.stringify(json), /"(kvm|tcg)"/, 'the verdict is part of the health object');
+});
