@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2016,SC2154 # for those who include this
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Names, paths and small tools shared by declaw-host and its two inner scripts.

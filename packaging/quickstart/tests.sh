@@ -1,0 +1,98 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # variables of quickstart
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# `quickstart test`: every runner in turn, cheap ones first. A runner says what it found in its own
+# last line; these lines are repeated at the end, and one failed runner fails the whole.
+
+summary=()
+failed=0
+
+# runner NAME PATTERN COMMAND...: runs one; its closing line is the last that matches PATTERN. One
+# that succeeds without it did not run to its end.
+runner() {
+	local title=$1 pattern=$2 file="test-${1//[^a-z0-9]/-}" r line
+	shift 2
+	step "$title" "$file" "$@"; r=$?
+	line=$(grep -E "$pattern" "$logs/$file.log" | tail -n 1)
+	if [ $r = 0 ] && [ -z "$line" ]; then
+		line="ended without its closing line (see $logs/$file.log)"
+		r=1
+	fi
+	[ $r = 0 ] || failed=1
+	printf '      %s\n' "${line:=failed, see $logs/$file.log}"
+	summary+=("$(if [ $r = 0 ]; then echo ok; else echo FAIL; fi)|$title|$line")
+}
+
+check_in() {
+	local kind=$1; shift
+	build "$kind" "$@" || return 1
+	# Tests that need a terminal or a colour do not exist; those that need time have their own limits.
+	make -C "$(build_dir "$kind")" -j"$(nproc)" check VERBOSE=1
+	local r=$? suite
+	# Automake prints totals but no closing line of its own.
+	suite=$(build_dir "$kind")/test-suite.log
+	[ -f "$suite" ] && awk -v kind="$kind" '
+		/^# (TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR):/ { n[$2] = $3 }
+		END {
+			printf "%s: %d tests: %d passed, %d failed, %d skipped\n", kind, n["TOTAL:"],
+				n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["XPASS:"] + n["ERROR:"], n["SKIP:"]
+		}' "$suite"
+	return $r
+}
+
+lint_scripts() {
+	local scripts
+	mapfile -t scripts < <(cd "$src" && git ls-files quickstart .ci packaging images |
+		while read -r file; do
+			head -n 1 "$file" | grep -qE '^#!.*sh$|^# shellcheck shell' && echo "$file"
+		done)
+	(cd "$src" && shellcheck -x "${scripts[@]}") && echo "shellcheck: ${#scripts[@]} scripts clean"
+}
+
+check_layers() { (cd "$src" && tests/check-layers.sh) && echo "layers: clean"; }
+
+# The end-to-end suite talks to a host of its own over its own port.
+test_e2e() {
+	use_host test 18080
+	host down >/dev/null
+	local r=0
+	if ! { start_host && wait_healthy; }; then
+		show_journal
+		host down
+		return 1
+	fi
+	DECLAW_DOMAIN=localhost:$port DECLAW_API_KEY=$api_key DECLAW_URL=$url \
+		DECLAW_HOST="$src/packaging/host/declaw-host --name $name" \
+		"$src/tests/e2e/run" ${long:+--long} || r=1
+	[ $r = 0 ] || { echo "----- journal of the appliance"; show_journal; echo "-----"; }
+	host down || r=1
+	host leaks || { echo "the host left traces (above)"; r=1; }
+	return $r
+}
+
+# Sanitizers: leaks of the daemon count, and the first report ends the test that caused it.
+sanitizers="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
+
+run_tests() {
+	local from=$SECONDS
+	runner "scripts" '^shellcheck: ' lint_scripts
+	runner "layers" '^layers: ' check_layers
+	runner "unit and protocol tests, gcc" '^gcc: ' check_in gcc CC=gcc --enable-werror
+	runner "unit and protocol tests, clang with sanitizers" '^asan: ' check_in asan CC=clang \
+		"CFLAGS=-O1 -g $sanitizers" "LDFLAGS=$sanitizers"
+	runner "throw-away host" '^host: ' "$src/packaging/host/selftest"
+	runner "end to end" '^e2e: ' test_e2e
+	print_summary $((SECONDS - from))
+	return $failed
+}
+
+print_summary() {
+	local row state title line
+	printf '\n%sSummary%s\n' "$bold" "$plain"
+	for row in "${summary[@]}"; do
+		IFS='|' read -r state title line <<<"$row"
+		printf '  %-4s  %-48s %s\n' "$state" "$title" "$line"
+	done
+	printf '%s in %d min %02d s (%s)\n' "$(if [ $failed = 0 ]; then echo "all passed"; else echo "FAILED"; fi)" \
+		$(($1 / 60)) $(($1 % 60)) "${long:+long, }$(nproc) processors"
+}

@@ -1,0 +1,77 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # variables of quickstart
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What quickstart shows: one line a step with the time it took, everything else in log files, and
+# the end of the right log file when a step fails.
+
+if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
+	ui_tty=1 bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'
+else
+	ui_tty='' bold='' dim='' red='' green='' plain=''
+fi
+ui_child=
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%squickstart: %s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
+
+# elapsed FROM TO: two values of EPOCHREALTIME as seconds with one decimal.
+elapsed() {
+	local ms=$((${2//[.,]/} / 1000 - ${1//[.,]/} / 1000))
+	printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
+}
+
+# While a step runs: a running clock on a terminal, a sign of life every 30 s elsewhere.
+ui_watch() {
+	local title=$1 from=$2 ticks=0
+	while kill -0 "$ui_child" 2>/dev/null; do
+		[ -z "$ui_tty" ] ||
+			printf '\r%s  %s %ss%s ' "$dim" "$title" "$(elapsed "$from" "$EPOCHREALTIME")" "$plain"
+		[ -n "$ui_tty" ] || [ $((ticks % 150)) != 149 ] ||
+			printf '  %s ... %ss\n' "$title" "$(elapsed "$from" "$EPOCHREALTIME")"
+		ticks=$((ticks + 1))
+		read -rt 0.2 -u "$ui_pipe" || :
+	done
+}
+
+# step TITLE LOG COMMAND...: runs COMMAND with its output in LOG (a name), shows TITLE and the time.
+step() {
+	local title=$1 file=$logs/$2.log from=$EPOCHREALTIME r
+	shift 2
+	mkdir -p "$logs"
+	printf '%s  $ %s\n' "$(date -Is)" "$*" >"$file"
+	("$@") </dev/null >>"$file" 2>&1 &
+	ui_child=$!
+	ui_watch "$title" "$from"
+	wait "$ui_child"; r=$?
+	ui_child=
+	[ -z "$ui_tty" ] || printf '\r\e[K'
+	if [ $r = 0 ]; then
+		printf '%s  ok%s  %s %s(%ss)%s\n' "$green" "$plain" "$title" "$dim" \
+			"$(elapsed "$from" "$EPOCHREALTIME")" "$plain"
+		return 0
+	fi
+	printf '%sFAIL%s  %s (%ss)\n' "$red" "$plain" "$title" "$(elapsed "$from" "$EPOCHREALTIME")"
+	printf '%s\n' "----- last lines of $file"
+	tail -n 25 "$file"
+	printf '%s\n' "-----"
+	return $r
+}
+
+# A wait that costs no process: reading from a pipe nobody writes to.
+ui_start() {
+	local fifo
+	fifo=$(mktemp -u)
+	mkfifo "$fifo" && exec {ui_pipe}<>"$fifo" && rm -f "$fifo"
+}
+
+ui_interrupt() {
+	[ -z "$ui_child" ] || kill_tree "$ui_child"
+	exit 130
+}
+
+kill_tree() {
+	local children child
+	read -ra children <"/proc/$1/task/$1/children" 2>/dev/null
+	for child in "${children[@]}"; do kill_tree "$child"; done
+	kill -TERM "$1" 2>/dev/null
+}
