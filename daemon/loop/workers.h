@@ -6,6 +6,8 @@
  * no logging above debug) and done() on the loop thread. Jobs with the same strand run one at a time in the order of
  * submission; a WORK_URGENT job overtakes the queued (never the running) jobs of its strand and of the pool.
  * lane caps how many jobs of one kind run at once (libvirt: four per connection, see style of use in virt/).
+ *
+ * A struct job is valid until its done() is entered; who keeps one drops it there.
  */
 #ifndef DECLAW_WORKERS_H
 #define DECLAW_WORKERS_H
@@ -24,10 +26,11 @@ typedef void (*work_run_fn)(void *arg);
 /* cancelled: run() was never called. Owns arg from here on. */
 typedef void (*work_done_fn)(void *arg, bool cancelled);
 
+/* threads 0: one for each slot of each lane, so that no lane waits for another one's slow calls. */
 int workers_new(sd_event *event, unsigned int threads, struct workers **ret);
-/* Cancels what is queued (done() is called with cancelled = true), waits for what runs. */
+/* Cancels what is queued (done() is called with cancelled = true), waits for what runs. Not from within a done(). */
 struct workers *workers_free(struct workers *w);
-/* strand 0 = none. ret may be NULL. */
+/* strand 0 = none. ret may be NULL. On error (-ENOMEM, -ESHUTDOWN) arg stays the caller's. */
 int workers_submit(struct workers *w, enum work_lane lane, enum work_class cls, uint64_t strand,
 		   work_run_fn run, work_done_fn done, void *arg, struct job **ret);
 /* True: removed from the queue, done(arg, true) will follow from the loop. False: running or over. */

@@ -18,7 +18,7 @@ struct dom_spec {
 	const char *backing;		/* raw template image behind it */
 	const char *tap, *mac;
 	const char *agent_socket;	/* libvirt/QEMU bind it */
-	const char *console_log;
+	const char *console_socket;	/* served by QEMU; what nobody reads is dropped */
 	bool no_disk;			/* the accelerator probe boots without */
 	bool no_net;
 };

@@ -4,7 +4,9 @@
  *
  * Every call is asynchronous; its callback runs on the loop exactly once. error is 0 or a negative errno
  * (-ENOTCONN no libvirtd, -ENOENT no such domain, -EEXIST, -EIO anything else); message is libvirt's own sentence,
- * valid during the call, "" when there is none. Calls for one domain run in order.
+ * valid during the call, "" when there is none. Calls for one domain run in order. -ECANCELED: a destroy of the same
+ * domain came before the call began (nothing was done), or virt_free() was called (the call may still take effect).
+ * Only -ENOMEM is answered before the function returns. An event may come before the callback of its call.
  */
 #ifndef DECLAW_VIRT_H
 #define DECLAW_VIRT_H
@@ -18,10 +20,13 @@ struct workers;
 
 enum virt_event {
 	VIRT_EVENT_STOPPED,	/* detail: enum virt_stop */
-	VIRT_EVENT_PAUSED,
+	VIRT_EVENT_PAUSED,	/* detail: enum virt_pause */
 	VIRT_EVENT_RESUMED,
 };
 enum virt_stop { VIRT_STOP_SHUTDOWN, VIRT_STOP_DESTROYED, VIRT_STOP_CRASHED, VIRT_STOP_SAVED, VIRT_STOP_FAILED };
+
+/* IOERROR: QEMU paused the guest by itself because its disk failed. */
+enum virt_pause { VIRT_PAUSE_OTHER, VIRT_PAUSE_IOERROR };
 
 struct virt_ops {
 	void (*domain_event)(void *userdata, const char *name, enum virt_event ev, int detail);
@@ -40,7 +45,11 @@ struct virt_domain {
 typedef void (*virt_list_fn)(void *userdata, int error, const struct virt_domain *v, size_t n);
 struct virt_version { unsigned long libvirt, qemu; };
 
-/* pid_dir: where this libvirt writes <name>.pid of its QEMUs. Opening starts at once and is retried. */
+/*
+ * pid_dir: where this libvirt writes <name>.pid of its QEMUs; NULL for a driver without processes (pids are 0).
+ * Opening starts at once and is retried. A virtloop exists before; order of the end: virt_free(), workers_free(),
+ * virtloop_free().
+ */
 int virt_new(sd_event *event, struct workers *workers, const char *uri, const char *pid_dir,
 	     const struct virt_ops *ops, void *userdata, struct virt **ret);
 struct virt *virt_free(struct virt *v);
@@ -48,11 +57,11 @@ bool virt_is_connected(const struct virt *v);
 /* Valid once connected. */
 void virt_get_version(const struct virt *v, struct virt_version *ret);
 
-/* Starts a transient domain paused; pid is QEMU's. */
+/* Starts a transient domain paused; pid is QEMU's. Fails, and leaves nothing, when the pid cannot be trusted. */
 void virt_domain_create(struct virt *v, const char *name, const char *xml, virt_create_fn fn, void *userdata);
 void virt_domain_resume(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 void virt_domain_suspend(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
-/* 0 also when it is already gone. Uses the control connection and overtakes queued work. */
+/* 0 also when it is already gone. Uses the control connection and cancels what is queued for this domain. */
 void virt_domain_destroy(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 void virt_domain_save(struct virt *v, const char *name, const char *path, virt_done_fn fn, void *userdata);
 /* Restores paused. */

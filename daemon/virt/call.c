@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The public calls: each becomes one job on a worker and one callback on the loop.
+ *
+ * A call that cannot start (no connection, no memory for the job) is refused from a defer source, so that callers see
+ * one behaviour only. A destroy withdraws the domain's calls that have not begun: otherwise a create that waits for a
+ * free worker would run after the destroy that was meant to undo it.
+ */
+#include <string.h>
+
+#include "util/str.h"
+#include "virt/session.h"
+
+struct call {
+	struct list link;
+	struct virt *virt;		/* NULL: virt_free() has answered already */
+	struct session *session;
+	struct job *job;
+	struct work work;
+	union {
+		virt_done_fn done;
+		virt_create_fn create;
+		virt_list_fn list;
+	} fn;
+	void *userdata;
+};
+
+/* pid and list are the worker's, who may still be at it when error is -ECANCELED. */
+static void call_answer(struct call *c, int error)
+{
+	struct work *w = &c->work;
+	bool over = error != -ECANCELED;
+	const char *message = over && w->message ? w->message : error < 0 ? strerror(-error) : "";
+
+	switch (w->op) {
+	case WORK_CREATE:
+	case WORK_RESTORE:
+		c->fn.create(c->userdata, error, message, over ? w->pid : 0);
+		break;
+	case WORK_LIST:
+		c->fn.list(c->userdata, error, over ? w->domains : NULL, over ? w->n_domains : 0);
+		break;
+	default:
+		if (c->fn.done)
+			c->fn.done(c->userdata, error, message);
+		break;
+	}
+}
+
+static void call_free(struct call *c)
+{
+	list_unlink(&c->link);
+	session_unref(c->session);
+	work_done(&c->work);
+	free(c);
+}
+
+static void call_run(void *arg)
+{
+	struct call *c = arg;
+
+	if (atomic_load(&c->session->lost)) {
+		c->work.error = -ENOTCONN;
+		return;
+	}
+	work_run(&c->work);
+	/* A connection that breaks during a call gives all kinds of errors. */
+	if (c->work.error == -EIO && atomic_load(&c->session->lost))
+		c->work.error = -ENOTCONN;
+}
+
+static void call_done(void *arg, bool cancelled)
+{
+	struct call *c = arg;
+
+	c->job = NULL;
+	list_unlink(&c->link);
+	if (c->virt)
+		call_answer(c, cancelled ? -ECANCELED : c->work.error);
+	call_free(c);
+}
+
+/* Answers what never became a job, one a turn: the callback may do anything, even free the virt object. */
+static int on_refused(sd_event_source *s, void *userdata)
+{
+	struct virt *v = userdata;
+	struct call *c;
+
+	list_foreach(&v->calls, c, struct call, link)
+		if (!c->job) {
+			sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+			call_done(c, false);
+			return 0;
+		}
+	return 0;
+}
+
+static void refuse(struct virt *v, struct call *c, int error)
+{
+	c->work.error = error;
+	if (!v->refused && sd_event_add_defer(v->event, &v->refused, on_refused, v) < 0)
+		return;
+	sd_event_source_set_enabled(v->refused, SD_EVENT_ONESHOT);
+}
+
+static void submit(struct virt *v, struct call *c)
+{
+	bool control = c->work.op == WORK_DESTROY || c->work.op == WORK_LIST;
+	uint64_t strand = c->work.op == WORK_LIST ? 0 : workers_strand(c->work.name);
+	int r;
+
+	if (!v->up) {
+		refuse(v, c, -ENOTCONN);
+		return;
+	}
+	c->session = session_ref(v->session);
+	c->work.conn = c->session->conn[control ? SESSION_CONTROL : SESSION_WORK];
+	c->work.pid_dir = c->session->pid_dir;
+	r = workers_submit(v->workers, control ? WORK_LANE_VIRT_CTL : WORK_LANE_VIRT,
+			   c->work.op == WORK_DESTROY ? WORK_URGENT : WORK_NORMAL, strand, call_run, call_done, c,
+			   &c->job);
+	if (r < 0)
+		refuse(v, c, r);
+}
+
+/* NULL: no memory, the caller answers at once. */
+static struct call *call_new(struct virt *v, enum work_op op, const char *name, const char *text, void *userdata)
+{
+	struct call *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->virt = v;
+	c->userdata = userdata;
+	c->work.op = op;
+	list_append(&v->calls, &c->link);
+	if (name)
+		snprintf(c->work.name, sizeof(c->work.name), "%s", name);
+	if (text) {
+		c->work.text = strdup(text);
+		if (!c->work.text) {
+			call_free(c);
+			return NULL;
+		}
+	}
+	return c;
+}
+
+static void simple_call(struct virt *v, enum work_op op, const char *name, const char *text, virt_done_fn fn,
+			void *userdata)
+{
+	struct call *c = call_new(v, op, name, text, userdata);
+
+	if (!c) {
+		if (fn)
+			fn(userdata, -ENOMEM, strerror(ENOMEM));
+		return;
+	}
+	c->fn.done = fn;
+	submit(v, c);
+}
+
+static void create_call(struct virt *v, enum work_op op, const char *name, const char *text, virt_create_fn fn,
+			void *userdata)
+{
+	struct call *c = call_new(v, op, name, text, userdata);
+
+	if (!c) {
+		fn(userdata, -ENOMEM, strerror(ENOMEM), 0);
+		return;
+	}
+	c->fn.create = fn;
+	submit(v, c);
+}
+
+void virt_domain_create(struct virt *v, const char *name, const char *xml, virt_create_fn fn, void *userdata)
+{
+	create_call(v, WORK_CREATE, name, xml, fn, userdata);
+}
+
+void virt_domain_restore(struct virt *v, const char *name, const char *path, virt_create_fn fn, void *userdata)
+{
+	create_call(v, WORK_RESTORE, name, path, fn, userdata);
+}
+
+void virt_domain_resume(struct virt *v, const char *name, virt_done_fn fn, void *userdata)
+{
+	simple_call(v, WORK_RESUME, name, NULL, fn, userdata);
+}
+
+void virt_domain_suspend(struct virt *v, const char *name, virt_done_fn fn, void *userdata)
+{
+	simple_call(v, WORK_SUSPEND, name, NULL, fn, userdata);
+}
+
+void virt_domain_save(struct virt *v, const char *name, const char *path, virt_done_fn fn, void *userdata)
+{
+	simple_call(v, WORK_SAVE, name, path, fn, userdata);
+}
+
+void virt_domain_destroy(struct virt *v, const char *name, virt_done_fn fn, void *userdata)
+{
+	struct call *c;
+
+	list_foreach(&v->calls, c, struct call, link)
+		if (c->job && c->work.op != WORK_DESTROY && str_eq(c->work.name, name))
+			workers_cancel(v->workers, c->job);
+	simple_call(v, WORK_DESTROY, name, NULL, fn, userdata);
+}
+
+void virt_list(struct virt *v, virt_list_fn fn, void *userdata)
+{
+	struct call *c = call_new(v, WORK_LIST, NULL, NULL, userdata);
+
+	if (!c) {
+		fn(userdata, -ENOMEM, NULL, 0);
+		return;
+	}
+	c->fn.list = fn;
+	submit(v, c);
+}
+
+/* The virt object goes away: every callback is owed its one call. Running jobs end on their own. */
+void calls_cancel(struct virt *v)
+{
+	struct call *c;
+
+	while ((c = list_first(&v->calls, struct call, link))) {
+		list_unlink(&c->link);
+		c->virt = NULL;
+		if (c->job)
+			workers_cancel(v->workers, c->job);
+		call_answer(c, -ECANCELED);
+		if (!c->job)
+			call_free(c);
+	}
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The blocking half of virt/: plain values in, plain values out, to be run on a worker.
+ *
+ * Nothing here knows the loop, the call that asked, or anything of the daemon's state.
+ */
+#ifndef DECLAW_VIRT_WORK_H
+#define DECLAW_VIRT_WORK_H
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#include "virt/virt.h"
+
+enum work_op {
+	WORK_CREATE,
+	WORK_RESUME,
+	WORK_SUSPEND,
+	WORK_DESTROY,
+	WORK_SAVE,
+	WORK_RESTORE,
+	WORK_LIST,
+	WORK_OP_MAX,
+};
+
+struct work {
+	enum work_op op;
+	virConnectPtr conn;
+	const char *pid_dir;	/* NULL: this driver has no processes */
+	char name[64];
+	char *text;		/* XML or path, owned */
+	/* results */
+	int error;
+	char *message;		/* owned; NULL = none */
+	pid_t pid;
+	struct virt_domain *domains;
+	size_t n_domains;
+};
+
+void work_run(struct work *w);
+void work_done(struct work *w);
+
+/* Opens one connection with keepalive; 0 or a negative errno with the sentence in *ret_message. */
+int work_open(const char *uri, virConnectPtr *ret, char **ret_message);
+/* Copies this thread's libvirt error. */
+int work_error(char **ret_message);
+/* Process of the running domain `name` by libvirt's pid file, checked against /proc. -ESRCH, -EINVAL, ... */
+int work_pid(const char *pid_dir, const char *name, pid_t *ret);
+
+#endif
