@@ -178,7 +178,7 @@ static int serialize_escaped(json_object *o, struct printbuf *pb, int level _unu
 	const char *s = json_object_get_string(o);
 
 	if (buf_puts(&b, "\"") < 0 || json_escape_append(&b, &state, s, strlen(s)) < 0 ||
-	    buf_puts(&b, "\"") < 0)
+	    json_escape_append(&b, &state, NULL, 0) < 0 || buf_puts(&b, "\"") < 0)
 		return -1;
 	return printbuf_memappend(pb, b.data, (int)b.len);
 }

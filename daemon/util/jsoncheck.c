@@ -120,19 +120,38 @@ static bool scan_digits(struct scan *s)
 	return s->p > start || fail(s, "digit expected");
 }
 
-static bool scan_number(struct scan *s)
+static bool scan_fraction(struct scan *s)
 {
-	take(s, '-');
-	if (!take(s, '0') && !scan_digits(s))
-		return fail(s, "value expected");
 	if (take(s, '.') && !scan_digits(s))
 		return false;
-	if (take(s, 'e') || take(s, 'E')) {
-		if (!take(s, '+'))
-			take(s, '-');
-		return scan_digits(s);
-	}
-	return true;
+	if (!take(s, 'e') && !take(s, 'E'))
+		return true;
+	if (!take(s, '+'))
+		take(s, '-');
+	return scan_digits(s);
+}
+
+/* An integer that 64 bits cannot hold is refused: json-c would silently make another one of it. */
+static bool scan_number(struct scan *s)
+{
+	bool negative = take(s, '-');
+	const char *digits = s->p, *end;
+	uint64_t v = 0;
+
+	if (peek(s) < '0' || peek(s) > '9')
+		return fail(s, "value expected");
+	if (!take(s, '0'))
+		scan_digits(s);
+	end = s->p;
+	if (!scan_fraction(s))
+		return false;
+	if (s->p != end)
+		return true;
+	for (; digits < end; digits++)
+		if (__builtin_mul_overflow(v, 10u, &v) ||
+		    __builtin_add_overflow(v, (uint64_t)(*digits - '0'), &v))
+			return fail(s, "a number is out of range");
+	return !negative || v <= (uint64_t)INT64_MAX + 1 || fail(s, "a number is out of range");
 }
 
 static bool scan_word(struct scan *s, const char *word)

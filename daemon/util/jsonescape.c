@@ -11,6 +11,8 @@
 
 #include "util/json.h"
 
+#define REPLACEMENT "\xef\xbf\xbd"	/* U+FFFD */
+
 static const char *short_escape(unsigned char c)
 {
 	switch (c) {
@@ -67,7 +69,7 @@ static int append_whole(struct buf *out, const unsigned char *p, size_t len, siz
 		n = utf8_sequence(p + i, len - i, &need);
 		if (n > 0 && n < need)
 			break;
-		text = n == 0 ? "\xef\xbf\xbd" : escaped(p + i, n, scratch);
+		text = n == 0 ? REPLACEMENT : escaped(p + i, n, scratch);
 		if (text) {
 			/* What needs no change is copied in runs. */
 			r = buf_append(out, p + run, i - run);
@@ -102,7 +104,7 @@ static int append_carried(struct buf *out, struct json_escape_state *st, const u
 		return 0;
 	}
 	/* The carried bytes are a proper prefix: what ends them, well or badly, uses them up. */
-	r = append_whole(out, bytes, need, &used);
+	r = n == 0 ? buf_puts(out, REPLACEMENT) : append_whole(out, bytes, n, &used);
 	if (r < 0)
 		return r;
 	*ret_used = need - have;
@@ -117,7 +119,7 @@ static int append(struct buf *out, struct json_escape_state *st, const unsigned 
 
 	if (!p) {
 		if (st->n > 0)
-			r = buf_puts(out, "\xef\xbf\xbd");
+			r = buf_puts(out, REPLACEMENT);
 		else
 			r = 0;
 		st->n = 0;
