@@ -78,23 +78,30 @@ show_journal() {
 # What a running host was started with; a change takes effect with the next start only.
 inputs() {
 	{
-		printf '%s\n' "$api_key" "${DECLAW_SANDBOX_DOMAIN-}" "${DECLAW_TEMPLATE_FALLBACK-}"
+		printf '%s\n' "${DECLAW_SANDBOX_DOMAIN-}" "${DECLAW_TEMPLATE_FALLBACK-}"
 		cd "$(product_tree)" && find . -type f -print0 | sort -z | xargs -0 sha256sum
 		cat "$(images_dir)"/boot/manifest "$(images_dir)"/templates/*/manifest
 	} | sha256sum
 }
 
 already_up() {
+	local with=$base/config/$name.inputs started_key
 	host status >/dev/null || return 1
 	say "      already up"
-	[ "$(inputs)" = "$(cat "$base/config/$name.inputs" 2>/dev/null)" ] ||
-		say "      with an older build or other settings: ./quickstart down first to apply these"
+	started_key=$(cat "$base/config/$name.key" 2>/dev/null)
+	if [ "$(inputs)" != "$(cat "$with" 2>/dev/null)" ] ||
+		[ "${DECLAW_API_KEY:-$started_key}" != "$started_key" ]; then
+		say "      with an older build or other settings; ./quickstart down first to apply these"
+	fi
+	api_key=${started_key:-$api_key}
 }
 
 # appliance_up: from nothing to an API that answers.
 appliance_up() {
 	already_up && return 0
-	mkdir -p "$base/config" && inputs >"$base/config/$name.inputs"
+	mkdir -p "$base/config"
+	inputs >"$base/config/$name.inputs"
+	(umask 077; printf '%s\n' "$api_key" >"$base/config/$name.key")
 	step "start the appliance ($(host_kind))" "up-$name" start_host || return 1
 	step "wait for $url/healthz" "health-$name" wait_healthy && return 0
 	show_journal

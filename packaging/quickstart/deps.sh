@@ -44,13 +44,3 @@ need_node() {
 	step "install Node.js" node packages_install nodejs npm
 	node_is_enough || die "the tests need Node.js 18 or later"
 }
-
-# The lock file's hash says whether node_modules is the one it describes.
-need_node_modules() {
-	local dir=$1 stamp=$1/node_modules/.quickstart want
-	[ -f "$dir/package-lock.json" ] || return 0
-	want=$(sha256sum <"$dir/package-lock.json")
-	[ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return 0
-	step "npm ci in ${dir#"$src/"}" npm npm --prefix "$dir" ci --no-audit --no-fund --no-progress || return 1
-	printf '%s\n' "$want" >"$stamp"
-}
