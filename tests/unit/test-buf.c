@@ -112,7 +112,7 @@ static int sum_and_unlink(struct list *head, int unlink)
 	struct item *it;
 	int sum = 0;
 
-	list_foreach(head, it, struct item, link) {
+	list_foreach (head, it, struct item, link) {
 		sum = sum * 10 + it->value;
 		if (it->value == unlink) {
 			list_unlink(&it->link);
@@ -136,6 +136,6 @@ Test(list, keeps_order_and_survives_unlinking)
 	cr_assert_eq(sum_and_unlink(&head, 1), 13);
 	cr_assert_eq(list_first(&head, struct item, link), &c);
 	list_unlink(&c.link);
-	list_unlink(&c.link);	/* an unlinked node may be unlinked again */
+	list_unlink(&c.link); /* an unlinked node may be unlinked again */
 	cr_assert(list_empty(&head));
 }

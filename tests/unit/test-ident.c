@@ -23,8 +23,18 @@ Test(ident, sandbox_ids_have_the_form_and_differ)
 Test(ident, validation)
 {
 	static const char *const bad[] = {
-		"", "sbx-", "sbx-012345678", "sbx-01234567890", "sbx-012345678A", "sbx-012345678_", "SBX-0123456789",
-		"sbx_0123456789", "sbx-../../../x", "sbx-01234 6789", "sbx-012345678\n", "xsbx-0123456789",
+		"",
+		"sbx-",
+		"sbx-012345678",
+		"sbx-01234567890",
+		"sbx-012345678A",
+		"sbx-012345678_",
+		"SBX-0123456789",
+		"sbx_0123456789",
+		"sbx-../../../x",
+		"sbx-01234 6789",
+		"sbx-012345678\n",
+		"xsbx-0123456789",
 		"sbx-012345678\xc3",
 	};
 

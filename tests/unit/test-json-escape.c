@@ -16,14 +16,19 @@ static const struct escape_case {
 	{ "\0\x01\x1f\x7f", 4, "\\u0000\\u0001\\u001f\\u007f" },
 	{ "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9, "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80" },
 	{ "\xc2\x80\xc2\x85\xc2\x9f\xc2\xa0", 8, "\\u0080\\u0085\\u009f\xc2\xa0" },
-	{ "\xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xaa", 12, "\xe2\x80\xa7\\u2028\\u2029\xe2\x80\xaa" },
+	{ "\xe2\x80\xa7\xe2\x80\xa8\xe2\x80\xa9\xe2\x80\xaa", 12,
+	  "\xe2\x80\xa7\\u2028\\u2029\xe2\x80\xaa" },
 	{ "\xff\xfe", 2, BAD BAD },
 	{ "a\x80z", 3, "a" BAD "z" },
 	{ "\xc0\xaf", 2, BAD BAD },
 	{ "\xe0\x80\xaf", 3, BAD BAD BAD },
 	{ "\xed\xa0\x80", 3, BAD BAD BAD },
-	{ "\xe2\x82" "A", 3, BAD "A" },
-	{ "\xf0\x9f\x98" "A", 4, BAD "A" },
+	{ "\xe2\x82"
+	  "A",
+	  3, BAD "A" },
+	{ "\xf0\x9f\x98"
+	  "A",
+	  4, BAD "A" },
 	{ "\xf0\x9f\x98\xf0\x9f\x98\x80", 7, BAD "\xf0\x9f\x98\x80" },
 	{ "\xf0\x9f\xe2\x82\xac", 5, BAD "\xe2\x82\xac" },
 	{ "\xc3\n", 2, BAD "\\n" },
@@ -55,7 +60,8 @@ Test(json_escape, however_it_is_cut)
 
 				escape_cut(&cases[i], cut, step, &b);
 				cr_assert_str_eq(b.data ? b.data : "", cases[i].expected,
-						 "case %zu cut %zu step %zu: %s", i, cut, step, b.data);
+						 "case %zu cut %zu step %zu: %s", i, cut, step,
+						 b.data);
 			}
 	test_leaks();
 }
@@ -77,7 +83,8 @@ Test(json_escape, output_is_always_json)
 		cr_assert_eq(json_parse(b.data, b.len, &o, &error), 0, "%04x: %s", u, b.data);
 		if (utf8_valid(raw, 2))
 			cr_assert(json_object_get_string_len(o) == 2 &&
-				  memcmp(json_object_get_string(o), raw, 2) == 0, "%04x", u);
+					  memcmp(json_object_get_string(o), raw, 2) == 0,
+				  "%04x", u);
 	}
 }
 
@@ -89,12 +96,21 @@ Test(json_escape, a_full_buffer_changes_nothing)
 
 	cr_assert_eq(json_escape_append(&b, &st, "abc\xe2\x82", 5), 0);
 	cr_assert_eq(st.n, 2);
-	cr_assert_eq(json_escape_append(&b, &st, "\xac" "def\x01", 5), -ENOBUFS);
+	cr_assert_eq(json_escape_append(&b, &st,
+					"\xac"
+					"def\x01",
+					5),
+		     -ENOBUFS);
 	cr_assert_str_eq(b.data, "abc");
 	cr_assert_eq(st.n, 2);
 	b.max = 20;
-	cr_assert_eq(json_escape_append(&b, &st, "\xac" "def\x01", 5), 0);
-	cr_assert_str_eq(b.data, "abc\xe2\x82\xac" "def\\u0001");
+	cr_assert_eq(json_escape_append(&b, &st,
+					"\xac"
+					"def\x01",
+					5),
+		     0);
+	cr_assert_str_eq(b.data, "abc\xe2\x82\xac"
+				 "def\\u0001");
 	cr_assert_eq(json_escape_append(&b, &st, "\xf0\x9f", 2), 0);
 	b.max = b.len + 2;
 	cr_assert_eq(json_escape_append(&b, &st, NULL, 0), -ENOBUFS);

@@ -9,7 +9,10 @@ struct text {
 	const char *data;
 	size_t len;
 };
-#define T(literal) { literal, sizeof(literal) - 1 }
+#define T(literal)                                                                                 \
+	{                                                                                          \
+		literal, sizeof(literal) - 1                                                       \
+	}
 
 static const struct text good[] = {
 	T("null"),
@@ -95,12 +98,12 @@ static const struct text bad[] = {
 	T("\"\xc0\x80\""),
 	T("\"\xed\xa0\x80\""),
 	T("\"\xf0\x9f\x98\""),
-	T("\xef\xbb\xbf{}"),			/* a byte order mark */
+	T("\xef\xbb\xbf{}"), /* a byte order mark */
 	T("// comment\n{}"),
 	T("/* comment */ {}"),
 	T("{} # comment"),
 	T("{\"a\":1,\"a\":1}"),
-	T("{\"a\":1,\"\\u0061\":2}"),		/* the same name, written differently */
+	T("{\"a\":1,\"\\u0061\":2}"), /* the same name, written differently */
 	T("[{\"x\":{\"a\":1,\"b\":2,\"a\":3}}]"),
 	T("{\"a\\u0000b\":1}"),
 };
@@ -111,8 +114,8 @@ Test(json, takes_json)
 		_cleanup_json_ json_object *o = NULL;
 		const char *error = NULL;
 
-		cr_expect_eq(json_parse(good[i].data, good[i].len, &o, &error), 0, "%s: %s", good[i].data,
-			     error);
+		cr_expect_eq(json_parse(good[i].data, good[i].len, &o, &error), 0, "%s: %s",
+			     good[i].data, error);
 	}
 	test_leaks();
 }
@@ -123,8 +126,8 @@ Test(json, takes_nothing_else)
 		json_object *o = (json_object *)&good;
 		const char *error = NULL;
 
-		cr_expect_eq(json_parse(bad[i].data, bad[i].len, &o, &error), JSON_E_SYNTAX, "case %zu: %s", i,
-			     bad[i].data);
+		cr_expect_eq(json_parse(bad[i].data, bad[i].len, &o, &error), JSON_E_SYNTAX,
+			     "case %zu: %s", i, bad[i].data);
 		cr_expect_eq(o, (json_object *)&good, "case %zu wrote", i);
 		cr_expect(error && *error, "case %zu", i);
 	}
@@ -176,7 +179,8 @@ Test(json, errors_say_what_is_wrong)
 		json_object *o;
 		const char *error = "";
 
-		cr_expect_eq(json_parse(errors[i].text, strlen(errors[i].text), &o, &error), JSON_E_SYNTAX);
+		cr_expect_eq(json_parse(errors[i].text, strlen(errors[i].text), &o, &error),
+			     JSON_E_SYNTAX);
 		cr_expect_str_eq(error, errors[i].error, "%s: %s", errors[i].text, error);
 	}
 }
@@ -215,11 +219,13 @@ static json_object *parse(const char *text)
 
 Test(json, getters_do_not_convert)
 {
-	_cleanup_json_ json_object *o = parse("{\"s\":\"5\",\"n\":5,\"f\":5.0,\"b\":true,\"z\":null,\"o\":{},"
-					      "\"a\":[],\"e\":\"\",\"nul\":\"a\\u0000b\"}");
+	_cleanup_json_ json_object *o =
+		parse("{\"s\":\"5\",\"n\":5,\"f\":5.0,\"b\":true,\"z\":null,\"o\":{},"
+		      "\"a\":[],\"e\":\"\",\"nul\":\"a\\u0000b\"}");
 	static const char *const keys[] = { "s", "n", "f", "b", "z", "o", "a", "absent" };
 	/* What each getter answers for each key, columns as above: . = 0, T = type, M = missing. */
-	static const char expected[6][9] = { ".TTTMTTM", "T.TTMTTM", "T..TMTTM", "TTT.MTTM", "TTTTM.TM", "TTTTMT.M" };
+	static const char expected[6][9] = { ".TTTMTTM", "T.TTMTTM", "T..TMTTM",
+					     "TTT.MTTM", "TTTTM.TM", "TTTTMT.M" };
 	json_object *sub;
 	const char *s;
 	int64_t n;
@@ -237,7 +243,9 @@ Test(json, getters_do_not_convert)
 		};
 
 		for (size_t g = 0; g < 6; g++) {
-			int want = expected[g][i] == '.' ? 0 : expected[g][i] == 'T' ? JSON_E_TYPE : JSON_E_MISSING;
+			int want = expected[g][i] == '.'   ? 0
+				   : expected[g][i] == 'T' ? JSON_E_TYPE
+							   : JSON_E_MISSING;
 
 			cr_expect_eq(r[g], want, "getter %zu of %s: %d", g, keys[i], r[g]);
 		}
@@ -317,8 +325,9 @@ Test(json, writes_compact_text)
 	cr_assert_eq(json_put_bool(o, "b", false), 0);
 	cr_assert_eq(json_put(o, "list", sub), 0);
 	text = json_text(o, &len);
-	cr_assert_str_eq(text, "{\"path\":\"/a/b \\\"q\\\" \\\\\",\"none\":null,\"n\":-9223372036854775808,"
-			       "\"b\":false,\"list\":[1]}");
+	cr_assert_str_eq(
+		text, "{\"path\":\"/a/b \\\"q\\\" \\\\\",\"none\":null,\"n\":-9223372036854775808,"
+		      "\"b\":false,\"list\":[1]}");
 	cr_assert_eq(len, strlen(text));
 	cr_assert_str_eq(json_text(NULL, NULL), "null");
 }

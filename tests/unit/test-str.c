@@ -38,7 +38,7 @@ static const struct u64_case {
 	{ "-1", 0, UINT64_MAX, -EINVAL, 0 },
 	{ "0x1", 0, 10, -EINVAL, 0 },
 	{ "1e1", 0, 10, -EINVAL, 0 },
-	{ "\xd9\xa1", 0, 10, -EINVAL, 0 },	/* an Arabic digit */
+	{ "\xd9\xa1", 0, 10, -EINVAL, 0 }, /* an Arabic digit */
 };
 
 Test(str, unsigned_numbers)
@@ -125,27 +125,33 @@ static const struct utf8_case {
 	{ "a", 1, 1, 1 },
 	{ "\0", 1, 1, 1 },
 	{ "\x7f", 1, 1, 1 },
-	{ "\x80", 1, 0, 1 },			/* lone continuation */
-	{ "\xc0\x80", 2, 0, 1 },		/* overlong NUL */
+	{ "\x80", 1, 0, 1 }, /* lone continuation */
+	{ "\xc0\x80", 2, 0, 1 }, /* overlong NUL */
 	{ "\xc1\xbf", 2, 0, 1 },
 	{ "\xc2\x80", 2, 2, 2 },
 	{ "\xc2", 1, 1, 2 },
-	{ "\xc2" "A", 2, 0, 1 },
+	{ "\xc2"
+	  "A",
+	  2, 0, 1 },
 	{ "\xdf\xbf", 2, 2, 2 },
-	{ "\xe0\x9f\xbf", 3, 0, 1 },		/* overlong */
+	{ "\xe0\x9f\xbf", 3, 0, 1 }, /* overlong */
 	{ "\xe0\xa0\x80", 3, 3, 3 },
 	{ "\xe0\xa0", 2, 2, 3 },
 	{ "\xe2\x82", 2, 2, 3 },
-	{ "\xe2\x82" "A", 3, 0, 2 },		/* maximal subpart of two bytes */
+	{ "\xe2\x82"
+	  "A",
+	  3, 0, 2 }, /* maximal subpart of two bytes */
 	{ "\xed\x9f\xbf", 3, 3, 3 },
-	{ "\xed\xa0\x80", 3, 0, 1 },		/* surrogate */
+	{ "\xed\xa0\x80", 3, 0, 1 }, /* surrogate */
 	{ "\xef\xbf\xbf", 3, 3, 3 },
-	{ "\xf0\x8f\xbf\xbf", 4, 0, 1 },	/* overlong */
+	{ "\xf0\x8f\xbf\xbf", 4, 0, 1 }, /* overlong */
 	{ "\xf0\x90\x80\x80", 4, 4, 4 },
 	{ "\xf0\x9f\x98", 3, 3, 4 },
-	{ "\xf0\x9f\x98" "A", 4, 0, 3 },
+	{ "\xf0\x9f\x98"
+	  "A",
+	  4, 0, 3 },
 	{ "\xf4\x8f\xbf\xbf", 4, 4, 4 },
-	{ "\xf4\x90\x80\x80", 4, 0, 1 },	/* beyond U+10FFFF */
+	{ "\xf4\x90\x80\x80", 4, 0, 1 }, /* beyond U+10FFFF */
 	{ "\xf5\x80\x80\x80", 4, 0, 1 },
 	{ "\xff", 1, 0, 1 },
 };
@@ -159,7 +165,8 @@ Test(str, utf8)
 		cr_expect_eq(n, c->n, "case %zu: n %zu", i, n);
 		cr_expect_eq(need, c->need, "case %zu: need %zu", i, need);
 		if (c->len)
-			cr_expect_eq(utf8_valid(c->data, c->len), n == need && n > 0, "case %zu", i);
+			cr_expect_eq(utf8_valid(c->data, c->len), n == need && n > 0, "case %zu",
+				     i);
 	}
 	cr_assert(utf8_valid("", 0));
 	cr_assert(utf8_valid("a\xc3\xa9\xf0\x9f\x98\x80z", 8));
@@ -183,7 +190,8 @@ Test(str, hex)
 
 Test(str, hex_refuses)
 {
-	static const char *const bad[] = { "", "00", "00ff5", "00ff5a1", "00ff5a10", "00ff5g", "00 f5a", "0x0f5a" };
+	static const char *const bad[] = { "",	       "00",	 "00ff5",  "00ff5a1",
+					   "00ff5a10", "00ff5g", "00 f5a", "0x0f5a" };
 	unsigned char bytes[3] = { 1, 2, 3 };
 
 	for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
