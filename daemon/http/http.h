@@ -58,17 +58,27 @@ struct http_server_ops {
 	void (*refused)(void *userdata, struct http_request *req, int status);
 };
 
-/* routes ends with method NULL and must outlive the server. userdata goes to handlers and ops. */
+/*
+ * routes ends with method NULL and must outlive the server. userdata goes to handlers and ops. Zero in config means the
+ * built-in limit. listen_fds stay the caller's. A port of 0 is chosen by the kernel.
+ */
 int http_server_new(sd_event *event, const struct http_server_config *config, const struct http_route *routes,
 		    const struct http_server_ops *ops, void *userdata, struct http_server **ret);
-/* Cancels all requests, then closes. */
+/* Cancels all requests, then closes. Not from inside a handler or a body callback. */
 struct http_server *http_server_free(struct http_server *s);
+/* TCP port of the i-th listening socket (those of config.listen first), 0 when there is none */
+uint16_t http_server_port(const struct http_server *s, size_t i);
 
 /* --- the request; strings are borrowed and live as long as it --- */
 const char *http_request_method(const struct http_request *req);
 const char *http_request_path(const struct http_request *req);			/* decoded once, no query */
 const char *http_request_param(const struct http_request *req, const char *name);	/* {name} of the pattern, decoded */
+const char *http_request_raw_param(const struct http_request *req, const char *name);	/* as sent, still escaped */
+const char *http_request_raw_query(const struct http_request *req);		/* behind the '?', as sent; NULL without */
 const char *http_request_header(const struct http_request *req, const char *name);
+/* Every header in the order sent; fn returns false to stop. */
+void http_request_each_header(const struct http_request *req,
+			      bool (*fn)(void *userdata, const char *name, const char *value), void *userdata);
 /* '+' and %20 are spaces; NULL when absent. The n-th of several of that name. */
 const char *http_request_query(const struct http_request *req, const char *name, unsigned int n);
 const char *http_request_body(const struct http_request *req, size_t *ret_len);	/* BUFFER only; "" when empty */
@@ -76,10 +86,18 @@ const char *http_request_body(const struct http_request *req, size_t *ret_len);	
 int64_t http_request_content_length(const struct http_request *req);
 void http_request_set_principal(struct http_request *req, const void *principal);
 const void *http_request_principal(const struct http_request *req);
-/* One slot: called when the client left before the answer was complete (also while streaming). NULL clears. */
+/*
+ * One slot: called when the client left before the answer was complete (also while streaming). NULL clears. Without a
+ * callback the request stays valid until it is answered or its stream ended, and what is sent to it is dropped.
+ */
 void http_request_on_cancel(struct http_request *req, void (*fn)(void *userdata), void *userdata);
 
-/* --- answers --- */
+/*
+ * --- answers ---
+ * After http_reply() the request must not be touched, whatever it returned (-ECANCELED: the client has left; any other
+ * error: the connection is closed). The same holds when http_stream_begin() fails. An answer given before the request's
+ * body ended throws the rest of the body away; a streamed answer starts after that.
+ */
 int http_reply(struct http_request *req, int status, const char *content_type, const void *body, size_t len);
 /* Before the answer; e.g. Retry-After, Location. */
 int http_reply_header(struct http_request *req, const char *name, const char *value);
@@ -87,6 +105,8 @@ int http_reply_header(struct http_request *req, const char *name, const char *va
 /*
  * Streamed answer: headers go out at once. Write at most http_stream_room() bytes; room(userdata) is called when the
  * client took enough for more. size -1 = chunked. End exactly once; http_stream_abort() closes without a clean end.
+ * Neither may the request be touched after. Write takes all or nothing: -ENOBUFS beyond the room, -EMSGSIZE beyond
+ * size, -EPIPE when the client has left.
  */
 struct http_stream_ops { void (*room)(void *userdata); };
 int http_stream_begin(struct http_request *req, int status, const char *content_type, int64_t size,
