@@ -5,23 +5,18 @@
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { get, listIds, post, request } from './lib/api.mjs';
 import * as bad from './lib/badinput.mjs';
 import { assertError, assertOk } from './lib/check.mjs';
 import { apiKey, apiUrl } from './lib/env.mjs';
 import { shareSandbox, sh } from './lib/sandbox.mjs';
 
-const sbx = shareSandbox();
-const path = (rest = '') => `/sandboxes/${sbx().sandboxId}${rest}`;
 let ids;
-
-before(async () => {
+const sbx = shareSandbox({}, async () => {
 	ids = await listIds();
 });
-after(async () => {
-	assert.deepEqual(await listIds(), ids, 'nothing was created by any of it');
-});
+const path = (rest = '') => `/sandboxes/${sbx().sandboxId}${rest}`;
 
 function refused(res, what, status, code, sentence) {
 	if (status instanceof RegExp) {

@@ -23,12 +23,14 @@ export async function withSandbox(opts, fn) {
 	}
 }
 
-// Returns a getter: the sandbox exists only once the file's tests run.
-export function shareSandbox(opts = {}) {
+// Returns a getter: the sandbox exists only once the file's tests run. ready() is called when it does
+// (hooks of one file are not ordered among each other).
+export function shareSandbox(opts = {}, ready = async () => {}) {
 	let sbx;
 
 	before(async () => {
 		sbx = await Sandbox.create(opts);
+		await ready(sbx);
 	}, { timeout: BOOT_MS });
 	after(async () => {
 		await sbx?.kill({ wait: true });
