@@ -3,7 +3,11 @@
  * systemd over the system bus, asynchronous only: scopes that hold QEMU, timers that end or pause sandboxes.
  *
  * A job is over when JobRemoved names its path; the match is installed before any call. error: 0, -EEXIST (unit
- * loaded already: adopt it), -ENOENT, -EACCES (polkit refused), -ENOTCONN, -EIO; message: the bus's own sentence.
+ * loaded already: adopt it), -ENOENT, -EACCES (polkit refused), -ENOTCONN (systemd or the bus went away, or never
+ * answered: the call may have taken effect), -EIO, -ECANCELED (bus_free() was called); message: the bus's own sentence,
+ * valid during the call. Every callback comes exactly once, on the loop, and never before its function returns
+ * (-ENOMEM excepted). Operations on one unit run in order, except that a kill never waits. Not to be freed in a
+ * callback.
  */
 #ifndef DECLAW_BUS_H
 #define DECLAW_BUS_H

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One nft_ctx, used by one worker at a time (lane NFT has room for one job).
+ *
+ * The JSON is built on the loop and run on the worker; text comes back and is read on the loop. libnftables reports
+ * failures as text only, so the errors that matter are recognised by the kernel's sentence (the daemon never sets a
+ * locale). The context lives until the last job is over, even when the firewall is freed before.
+ */
+#include <nftables/libnftables.h>
+#include <string.h>
+
+#include "loop/workers.h"
+#include "net/firewall.h"
+#include "net/ruleset.h"
+#include "util/json.h"
+#include "util/list.h"
+#include "util/log.h"
+
+#define LIST_MAX_BYTES (16u << 20)
+
+struct context {
+	unsigned int refs;	/* loop thread */
+	struct nft_ctx *nft;
+};
+
+struct firewall {
+	struct workers *workers;
+	struct context *context;
+	struct list calls;
+};
+
+struct nft_call {
+	struct list link;
+	struct firewall *firewall;	/* NULL: freed, and the callback has been called */
+	struct context *context;
+	char *json;
+	bool list;
+	union {
+		firewall_done_fn done;
+		firewall_list_fn list;
+	} fn;
+	void *userdata;
+	/* results */
+	int error;
+	char *output, *message;
+};
+
+typedef char short_name[16];
+
+static struct context *context_unref(struct context *c)
+{
+	if (c && --c->refs == 0) {
+		nft_ctx_free(c->nft);
+		free(c);
+	}
+	return NULL;
+}
+
+static struct context *context_new(void)
+{
+	struct context *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->refs = 1;
+	c->nft = nft_ctx_new(NFT_CTX_DEFAULT);
+	if (!c->nft || nft_ctx_buffer_output(c->nft) || nft_ctx_buffer_error(c->nft)) {
+		if (c->nft)
+			nft_ctx_free(c->nft);
+		free(c);
+		return NULL;
+	}
+	/* JSON in both directions; numbers instead of names that the host's databases decide. */
+	nft_ctx_output_set_flags(c->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL);
+	return c;
+}
+
+static int error_map(const char *message)
+{
+	if (!message)
+		return -EIO;
+	if (strstr(message, strerrordesc_np(ENOENT)))
+		return -ENOENT;
+	if (strstr(message, strerrordesc_np(EEXIST)))
+		return -EEXIST;
+	return -EIO;
+}
+
+/* First line without libnftables' position in a file that does not exist. */
+static char *message_copy(const char *s)
+{
+	static const char prefix[] = "internal:0:0-0: ";
+
+	if (str_starts(s, prefix))
+		s += strlen(prefix);
+	return strndup(s, strcspn(s, "\n"));
+}
+
+static void call_run(void *arg)
+{
+	struct nft_call *c = arg;
+	struct nft_ctx *nft = c->context->nft;
+	int r = nft_run_cmd_from_buffer(nft, c->json);
+	/* Both must be fetched each time: this is what empties them. */
+	const char *output = nft_ctx_get_output_buffer(nft), *errors = nft_ctx_get_error_buffer(nft);
+
+	if (r != 0) {
+		c->message = message_copy(errors && *errors ? errors : "libnftables failed without a message");
+		c->error = error_map(c->message);
+	} else if (c->list) {
+		c->output = strdup(output ? output : "");
+		c->error = c->output ? 0 : -ENOMEM;
+	}
+}
+
+/* {"nftables": [{"metainfo": ...}, {"chain": {"table": "declaw", "name": "sbx_...", ...}}, ...]} */
+static bool row_is_sandbox(json_object *row, short_name *ret)
+{
+	json_object *chain;
+	const char *table, *name;
+
+	if (json_get_object(row, "chain", &chain) != 0 || json_get_string(chain, "table", &table) != 0 ||
+	    json_get_string(chain, "name", &name) != 0)
+		return false;
+	if (!str_eq(table, "declaw") || !str_starts(name, RULESET_CHAIN_PREFIX))
+		return false;
+	name += strlen(RULESET_CHAIN_PREFIX);
+	if (strlen(name) >= sizeof(*ret))
+		return false;
+	memcpy(*ret, name, strlen(name) + 1);
+	return true;
+}
+
+static int parse_names(const char *output, short_name **ret, size_t *ret_n)
+{
+	_cleanup_json_ json_object *root = NULL;
+	json_object *rows;
+	const char *why;
+	short_name *v;
+	size_t n = 0, count;
+
+	if (strlen(output) > LIST_MAX_BYTES || json_parse(output, strlen(output), &root, &why) != 0 ||
+	    json_get_array(root, "nftables", &rows) != 0)
+		return -EIO;
+	count = json_object_array_length(rows);
+	v = calloc(count + 1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		if (row_is_sandbox(json_object_array_get_idx(rows, i), &v[n]))
+			n++;
+	*ret = v;
+	*ret_n = n;
+	return 0;
+}
+
+static void answer(struct nft_call *c, int error)
+{
+	_cleanup_free_ short_name *names = NULL;
+	size_t n = 0;
+
+	if (c->list) {
+		if (error == 0)
+			error = parse_names(c->output, &names, &n);
+		c->fn.list(c->userdata, error, (const char (*)[16])names, n);
+	} else if (c->fn.done) {
+		const char *message = error == -ECANCELED ? NULL : c->message;
+
+		c->fn.done(c->userdata, error, message ? message : error < 0 ? strerror(-error) : "");
+	}
+}
+
+static void call_free(struct nft_call *c)
+{
+	list_unlink(&c->link);
+	context_unref(c->context);
+	free(c->json);
+	free(c->output);
+	free(c->message);
+	free(c);
+}
+
+static void call_done(void *arg, bool cancelled)
+{
+	struct nft_call *c = arg;
+
+	list_unlink(&c->link);
+	if (c->firewall)
+		answer(c, cancelled ? -ECANCELED : c->error);
+	call_free(c);
+}
+
+/* Takes json. Only a failure to start is answered before this returns. */
+static void submit(struct firewall *f, char *json, struct nft_call *model)
+{
+	struct nft_call *c = calloc(1, sizeof(*c));
+	int r = -ENOMEM;
+
+	if (c) {
+		*c = *model;
+		list_init(&c->link);
+		c->firewall = f;
+		c->json = json;
+		c->context = f->context;
+		c->context->refs++;
+		list_append(&f->calls, &c->link);
+		r = workers_submit(f->workers, WORK_LANE_NFT, WORK_NORMAL, 0, call_run, call_done, c, NULL);
+	}
+	if (r == 0)
+		return;
+	answer(model, r);
+	if (c)
+		call_free(c);
+	else
+		free(json);
+}
+
+int firewall_new(struct workers *workers, struct firewall **ret)
+{
+	struct firewall *f = calloc(1, sizeof(*f));
+
+	if (!f)
+		return -ENOMEM;
+	f->workers = workers;
+	list_init(&f->calls);
+	f->context = context_new();
+	if (!f->context) {
+		free(f);
+		return -ENOMEM;
+	}
+	*ret = f;
+	return 0;
+}
+
+struct firewall *firewall_free(struct firewall *f)
+{
+	struct nft_call *c;
+
+	if (!f)
+		return NULL;
+	while ((c = list_first(&f->calls, struct nft_call, link))) {
+		list_unlink(&c->link);
+		c->firewall = NULL;
+		answer(c, -ECANCELED);
+	}
+	context_unref(f->context);
+	free(f);
+	return NULL;
+}
+
+static void simple(struct firewall *f, int r, char *json, firewall_done_fn fn, void *userdata)
+{
+	struct nft_call model = { .fn.done = fn, .userdata = userdata };
+
+	if (r < 0)
+		answer(&model, r);
+	else
+		submit(f, json, &model);
+}
+
+void firewall_setup(struct firewall *f, firewall_done_fn fn, void *userdata)
+{
+	char *json = NULL;
+	int r = ruleset_base(&json);
+
+	simple(f, r, json, fn, userdata);
+}
+
+void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata)
+{
+	char *json = NULL;
+	int r = ruleset_close(short_id, tap, &json);
+
+	simple(f, r, json, fn, userdata);
+}
+
+struct removal {
+	firewall_done_fn fn;
+	void *userdata;
+};
+
+/* No table, no chain: gone is what was asked for. */
+static void removed(void *userdata, int error, const char *message)
+{
+	struct removal *m = userdata;
+
+	if (m->fn)
+		m->fn(m->userdata, error == -ENOENT ? 0 : error, error == -ENOENT ? "" : message);
+	free(m);
+}
+
+void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata)
+{
+	struct removal *m = malloc(sizeof(*m));
+	char *json = NULL;
+	int r;
+
+	if (!m) {
+		simple(f, -ENOMEM, NULL, fn, userdata);
+		return;
+	}
+	*m = (struct removal) { .fn = fn, .userdata = userdata };
+	r = ruleset_remove(short_id, tap, &json);
+	simple(f, r, json, removed, m);
+}
+
+void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata)
+{
+	struct nft_call model = { .list = true, .fn.list = fn, .userdata = userdata };
+	char *json = NULL;
+	int r = ruleset_list(&json);
+
+	if (r < 0)
+		answer(&model, r);
+	else
+		submit(f, json, &model);
+}
+
+void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata)
+{
+	char *json = NULL;
+	int r = ruleset_teardown(&json);
+
+	simple(f, r, json, fn, userdata);
+}

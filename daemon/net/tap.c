@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Persistent taps. The host end has no address, no IPv6 and no ARP: a closed sandbox hears nothing, not even who is
+ * there. These settings are made before the interface goes up, so there is no moment without them.
+ */
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "net/tap.h"
+#include "util/str.h"
+
+/* QEMU attaches as a member of this group; IFF_VNET_HDR is what it asks for, other flags may change at attaching. */
+static int tun_attach(int fd, const char *name)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+
+	if (strlen(name) >= sizeof(ifr.ifr_name))
+		return -ENAMETOOLONG;
+	memcpy(ifr.ifr_name, name, strlen(name));
+	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : 0;
+}
+
+static int make_persistent(const char *name, gid_t gid)
+{
+	_cleanup_close_ int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	r = tun_attach(fd, name);
+	/* A QEMU of an earlier run of the daemon holds it: it is set up already. */
+	if (r == -EBUSY && if_nametoindex(name))
+		return 0;
+	if (r < 0)
+		return r;
+	if (ioctl(fd, TUNSETGROUP, (unsigned long)gid) < 0 || ioctl(fd, TUNSETPERSIST, 1ul) < 0)
+		return -errno;
+	return 0;
+}
+
+static int ipv6_off(const char *name)
+{
+	_cleanup_free_ char *path = str_format("/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+	_cleanup_close_ int fd = -EBADF;
+
+	if (!path)
+		return -ENOMEM;
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	/* A kernel without IPv6 has nothing to turn off. */
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return write(fd, "1", 1) == 1 ? 0 : -errno;
+}
+
+static int interface_up(const char *name)
+{
+	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { .ifr_flags = 0 };
+
+	if (fd < 0)
+		return -errno;
+	memcpy(ifr.ifr_name, name, strlen(name));
+	if (ioctl(fd, SIOCGIFFLAGS, &ifr) < 0)
+		return -errno;
+	/* Not all at once: the kernel brings it up before it looks at the other flags. */
+	ifr.ifr_flags |= IFF_NOARP;
+	if (ioctl(fd, SIOCSIFFLAGS, &ifr) < 0)
+		return -errno;
+	ifr.ifr_flags |= IFF_UP;
+	return ioctl(fd, SIOCSIFFLAGS, &ifr) < 0 ? -errno : 0;
+}
+
+int tap_create(const char *name, gid_t gid)
+{
+	int r = make_persistent(name, gid);
+
+	if (r < 0)
+		return r;
+	r = ipv6_off(name);
+	if (r == 0)
+		r = interface_up(name);
+	if (r < 0)
+		tap_remove(name);
+	return r;
+}
+
+int tap_remove(const char *name)
+{
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	if (!if_nametoindex(name))
+		return 0;
+	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = tun_attach(fd, name);
+	if (r < 0)
+		return r;
+	return ioctl(fd, TUNSETPERSIST, 0ul) < 0 ? -errno : 0;
+}
+
+int tap_foreach(const char *prefix, void (*fn)(void *userdata, const char *name), void *userdata)
+{
+	/* Not /sys/class/net: that shows the network namespace of whoever mounted it. */
+	struct if_nameindex *v = if_nameindex();
+
+	if (!v)
+		return -errno;
+	for (struct if_nameindex *i = v; i->if_index; i++)
+		if (str_starts(i->if_name, prefix))
+			fn(userdata, i->if_name);
+	if_freenameindex(v);
+	return 0;
+}
+
+void tap_mac(const char *sandbox_id, char ret[18])
+{
+	uint64_t h = 14695981039346656037ull;
+
+	for (; *sandbox_id; sandbox_id++)
+		h = (h ^ (uint8_t)*sandbox_id) * 1099511628211ull;
+	/* The upper bytes are the better mixed ones; 02 is "locally administered, unicast". */
+	snprintf(ret, 18, "02:%02x:%02x:%02x:%02x:%02x", (unsigned int)(h >> 56) & 255, (unsigned int)(h >> 48) & 255,
+		 (unsigned int)(h >> 40) & 255, (unsigned int)(h >> 32) & 255, (unsigned int)(h >> 24) & 255);
+}
