@@ -56,6 +56,10 @@ check_layers() { (cd "$src" && tests/check-layers.sh) && echo "layers: clean"; }
 with_host() {
 	local r=0
 	use_host "$1" "$2"; shift 2
+	if host_is_this_machine && host status >/dev/null; then
+		echo "the appliance is in use on this machine; ./quickstart down first"
+		return 1
+	fi
 	host down >/dev/null
 	if start_host && wait_healthy; then
 		DECLAW_API_URL=$url DECLAW_API_KEY=$api_key \
