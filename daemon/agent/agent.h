@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <systemd/sd-event.h>
 
 struct agent;
@@ -29,7 +30,8 @@ struct agent_peer {
 	uint64_t agent_id;
 	char boot_id[37];
 	char version[64];
-	bool same_agent;	/* false: the agent restarted, its processes and streams are gone */
+	bool same_agent;	/* false: the agent restarted, its processes and streams are gone; true on the
+				 * first contact unless agent_expect() named another one */
 };
 
 struct agent_exit {
@@ -68,22 +70,49 @@ int agent_start_fd(struct agent *a, int fd);
 /* Borrowed, -EBADF when not connected: for the fd store. */
 int agent_fd(const struct agent *a);
 bool agent_is_up(const struct agent *a);
-/* Stop talking without closing for the guest: used before a pause or save. agent_start*() goes on. */
+/*
+ * Stop talking: used before a pause, a save, or the daemon's end. The socket is closed here (a duplicate in
+ * the fd store stays open) and the guest is told nothing, so nothing there ends; requests and streams
+ * wait, and agent_start*() goes on with them. What is freed while detached is not reset in the guest
+ * unless the same object is started again.
+ */
 void agent_detach(struct agent *a);
+/* After a daemon restart, before agent_start*(): the agent that adopted streams belong to. */
+void agent_expect(struct agent *a, uint64_t agent_id);
+
+/* What the guest did that an honest one does not, and what was thrown away. */
+struct agent_counters {
+	uint64_t frames;		/* good frames */
+	uint64_t stale;			/* of an older epoch or a finished stream: dropped */
+	uint64_t violations;		/* rules broken; each ends the connection */
+	uint64_t noise;			/* meaningless but harmless frames */
+	uint64_t desyncs;		/* places where the byte stream was not a frame */
+	uint64_t connects;		/* connections made */
+	uint64_t resyncs;		/* HELLO_ACKs after the first */
+	char last_violation[48];	/* which rule; a constant text of ours */
+};
+void agent_get_counters(const struct agent *a, struct agent_counters *ret);
 
 /*
  * Requests. payload: TLVs only (the op is put in front); NULL = none. error: 0, positive errno from the guest,
  * or negative errno from this side (-ECONNRESET, -ECANCELED). reply: TLVs, valid during the call only.
  */
 typedef void (*agent_reply_fn)(void *userdata, int error, const uint8_t *reply, size_t len);
+/* -ENOBUFS: too many waiting. ret may be NULL. */
 int agent_request_send(struct agent *a, uint16_t op, const struct wire_writer *payload, agent_reply_fn fn,
 		       void *userdata, struct agent_request **ret);
-/* Forget the caller: the reply will be swallowed. The request itself may still take effect. */
+/* Forget the caller: the reply will be swallowed. The request itself may still take effect. The handle is
+ * dead after this call, after the reply, and after agent_free(). */
 void agent_request_cancel(struct agent_request *r);
 
 /*
  * Streams. The host opens all of them: first the stream object (which has an id), then the request that
  * names the id. Incoming bytes are delivered in order; credit is granted only by agent_stream_consumed().
+ *
+ * When the request that names a stream fails, its callback is the only news: the stream is over without
+ * end(). agent_free() leaves streams to their owners, who free them before or after; nothing else can be
+ * done with them then. end() comes once; an OUT stream ends with 0 when all up to its FIN was
+ * acknowledged.
  */
 struct agent_stream_ops {
 	/* len bytes at offset; the callee copies what it wants to keep. */
@@ -92,7 +121,7 @@ struct agent_stream_ops {
 	void (*gap)(void *userdata, uint64_t from, uint64_t to);
 	/* End of incoming bytes (error 0), or the stream was reset (positive errno) or lost (negative). */
 	void (*end)(void *userdata, int error);
-	/* Room for outgoing bytes again after agent_stream_write() took less than offered. */
+	/* Room for outgoing bytes again after agent_stream_write() took less than offered. May be NULL. */
 	void (*writable)(void *userdata);
 	/* The guest took everything up to offset (acknowledged); for stdin and uploads. May be NULL. */
 	void (*acked)(void *userdata, uint64_t offset);
@@ -110,6 +139,7 @@ uint32_t agent_stream_id(const struct agent_stream *s);
 ssize_t agent_stream_write(struct agent_stream *s, const void *data, size_t len);
 int agent_stream_finish(struct agent_stream *s);	/* FIN after what was written */
 void agent_stream_consumed(struct agent_stream *s, size_t n);
+/* Tells the guest that the stream is over, with a positive errno; no callback is made any more. */
 void agent_stream_reset(struct agent_stream *s, int error);
 /* Resets the stream if it is not over. */
 struct agent_stream *agent_stream_free(struct agent_stream *s);
@@ -130,6 +160,16 @@ int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_
 typedef void (*agent_done_fn)(void *userdata, int error);
 int agent_proc_signal(struct agent *a, uint32_t pid, int signal, bool group, agent_done_fn fn, void *userdata);
 int agent_proc_forget(struct agent *a, uint32_t pid);
+/* What the guest still has, for recovery: called once per process, then once with proc NULL and the error. */
+struct agent_proc {
+	uint64_t token;
+	uint32_t pid;
+	uint32_t in, out, err;	/* stream ids, 0 = none */
+	bool exited, signalled;
+	uint32_t status;
+};
+typedef void (*agent_proc_fn)(void *userdata, int error, const struct agent_proc *proc);
+int agent_proc_list(struct agent *a, agent_proc_fn fn, void *userdata);
 int agent_pty_resize(struct agent *a, uint32_t pid, uint32_t rows, uint32_t cols, agent_done_fn fn, void *userdata);
 
 struct agent_file_info {
@@ -139,6 +179,7 @@ struct agent_file_info {
 	uint64_t size;
 	uint64_t mtime_nsec;
 	bool created;		/* mkdir: the directory did not exist */
+	uint32_t change;	/* watch: enum dclw_change */
 };
 /* info is NULL when error != 0 */
 typedef void (*agent_file_fn)(void *userdata, int error, const struct agent_file_info *info);
@@ -148,9 +189,15 @@ int agent_file_read(struct agent *a, const char *path, const char *user, struct 
 int agent_file_write(struct agent *a, const char *path, const char *user, uint32_t mode, struct agent_stream *out,
 		     agent_file_fn fn, void *userdata);
 int agent_file_stat(struct agent *a, const char *path, agent_file_fn fn, void *userdata);
-/* Entries arrive on `in` as TLV entries; agent_file_entry_next() walks a whole buffered listing. */
+/*
+ * Entries arrive on `in` as TLV entries (so do those of a watch). agent_file_entry_next() walks a buffer of them: 1 and an entry
+ * (pos and len behind it), 0 at the end, -EBADMSG or -ENAMETOOLONG. An entry cut by the end of the buffer is -EBADMSG
+ * too: agent_file_entry_size() tells first, for who parses while it streams.
+ */
 int agent_file_list(struct agent *a, const char *path, uint32_t depth, struct agent_stream *in, agent_done_fn fn, void *userdata);
 int agent_file_entry_next(const uint8_t **pos, size_t *len, struct agent_file_info *ret, char *path_buf, size_t path_size);
+/* Bytes of the entry at data, 0 when more than len are needed to know or to have it. -EBADMSG: can be none. */
+ssize_t agent_file_entry_size(const uint8_t *data, size_t len);
 int agent_file_mkdir(struct agent *a, const char *path, const char *user, agent_file_fn fn, void *userdata);
 int agent_file_rename(struct agent *a, const char *from, const char *to, const char *user, agent_file_fn fn, void *userdata);
 int agent_file_remove(struct agent *a, const char *path, agent_done_fn fn, void *userdata);
@@ -169,6 +216,8 @@ int agent_set_identity(struct agent *a, const struct agent_identity *id, agent_d
 int agent_set_time(struct agent *a, uint64_t time_nsec, agent_done_fn fn, void *userdata);
 int agent_fs_freeze(struct agent *a, agent_done_fn fn, void *userdata);
 int agent_fs_thaw(struct agent *a, agent_done_fn fn, void *userdata);
+
+int agent_shutdown(struct agent *a, agent_done_fn fn, void *userdata);
 
 struct agent_stats { uint64_t mem_total, mem_available, disk_used, disk_total, cpu_usec; };
 typedef void (*agent_stats_fn)(void *userdata, int error, const struct agent_stats *st);
