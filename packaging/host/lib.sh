@@ -5,7 +5,7 @@
 #
 # Everything a throw-away host owns on the outside is derived from its name:
 #   /run/declaw-host/NAME/     volatile: leader, keeper, forwarder (each a pid and its start time),
-#                              port, state, trees, binds, and mount points
+#                              port, state, trees, binds, boot_id, and mount points
 #   declaw-host-NAME           its cgroup2 subtree
 #   DECLAW_HOST_BASE/state*    on disk: becomes /var/lib/declaw inside
 #   DECLAW_HOST_BASE/hosts/    on disk: per host its last start: namespaces, processes, log
@@ -100,7 +100,7 @@ sweep() {
 	done
 	kill_group
 	umount -l "$cg" 2>/dev/null
-	rm -f "$run"/{leader,leader.new,keeper,forwarder,port,state,trees,binds}
+	rm -f "$run"/{leader,leader.new,keeper,forwarder,port,state,trees,binds,boot_id}
 	rmdir "$run"/{cg,mem,root} "$run" 2>/dev/null
 	rmdir "$DECLAW_HOST_RUN" 2>/dev/null
 	[ ! -e "$run" ]

@@ -38,9 +38,8 @@ write_config() {
 	chmod 640 "$etc/keys"
 	{
 		echo "# written by quickstart"
-		echo "[api]"
-		[ -z "${DECLAW_SANDBOX_DOMAIN-}" ] || echo "sandbox_domain = $DECLAW_SANDBOX_DOMAIN"
-		[ "${DECLAW_TEMPLATE_FALLBACK-}" != 1 ] || echo "template_fallback = yes"
+		[ -z "${DECLAW_SANDBOX_DOMAIN-}" ] || printf '[api]\nsandbox_domain = %s\n' "$DECLAW_SANDBOX_DOMAIN"
+		[ "${DECLAW_TEMPLATE_FALLBACK-}" != 1 ] || printf '[sandbox]\ntemplate_fallback = yes\n'
 	} >"$etc/declawd.conf.d/50-quickstart.conf"
 }
 
