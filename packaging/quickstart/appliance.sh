@@ -10,6 +10,15 @@ host() { "$src/packaging/host/declaw-host" --name "$name" "$@"; }
 
 host_is_this_machine() { [ -d /run/systemd/system ] && [ "$(cat /proc/1/comm)" = systemd ]; }
 
+# free_port: one for a host that needs just any.
+free_port() {
+	local port
+	for port in {18080..18179}; do
+		ss -Hltn "sport = :$port" | grep -q . || { echo "$port"; return; }
+	done
+	return 1
+}
+
 # use_host NAME PORT: selects the host the functions below act on.
 use_host() {
 	name=$1 port=$2

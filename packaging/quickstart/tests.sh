@@ -51,11 +51,11 @@ lint_scripts() {
 
 check_layers() { (cd "$src" && tests/check-layers.sh) && echo "layers: clean"; }
 
-# with_host NAME PORT COMMAND...: runs COMMAND against an appliance of its own, which ends with it.
+# with_host NAME COMMAND...: runs COMMAND against an appliance of its own, which ends with it.
 # The environment is the interface: see tests/e2e/lib/env.mjs.
 with_host() {
 	local r=0
-	use_host "$1" "$2"; shift 2
+	use_host "$1" "$(free_port)"; shift
 	if host_is_this_machine && host status >/dev/null; then
 		echo "the appliance is in use on this machine; ./quickstart down first"
 		return 1
@@ -77,7 +77,7 @@ with_host() {
 # node's own reporter ends with counts on several lines; together they are the closing line.
 test_e2e() {
 	local out=$logs/e2e.tap r=0
-	with_host test 18080 "$src/tests/e2e/run" "$@" >"$out" || r=1
+	with_host test "$src/tests/e2e/run" "$@" >"$out" || r=1
 	cat "$out"
 	awk '
 		/^# (tests|pass|fail|cancelled|skipped|todo) [0-9]+$/ { n[$2] = $3 }
