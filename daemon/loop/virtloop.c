@@ -56,6 +56,7 @@ struct virtloop {
 
 /* virEventRegisterImpl() takes no userdata and is for the life of the process. */
 static struct virtloop *the_loop;
+static bool registered;
 
 static uint32_t to_epoll(int events)
 {
@@ -388,7 +389,10 @@ int virtloop_new(sd_event *event, struct virtloop **ret)
 		return r;
 	}
 	the_loop = l;
-	virEventRegisterImpl(add_handle, update_handle, remove_handle, add_timeout, update_timeout, remove_timeout);
+	if (!registered)
+		virEventRegisterImpl(add_handle, update_handle, remove_handle,
+				     add_timeout, update_timeout, remove_timeout);
+	registered = true;
 	*ret = l;
 	return 0;
 }
