@@ -63,6 +63,11 @@ struct agent_config {
 int agent_new(sd_event *event, const char *path, const struct agent_config *config,
 	      const struct agent_ops *ops, void *userdata, struct agent **ret);
 struct agent *agent_free(struct agent *a);
+/*
+ * The owner gives the guest up: every request and stream fails with reason (negative) and `lost` is called, all
+ * before this returns. NULL is allowed. Comes before agent_free() where anybody may still wait.
+ */
+void agent_abort(struct agent *a, int reason);
 /* Connect (retrying while the socket does not exist yet) and say HELLO. */
 int agent_start(struct agent *a);
 /* Same, over a socket that is already connected (service manager's fd store). Takes the fd. */

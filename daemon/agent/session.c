@@ -302,6 +302,15 @@ void agent_lose(struct agent *a, int reason)
 		a->ops.lost(a->userdata, reason);
 }
 
+void agent_abort(struct agent *a, int reason)
+{
+	if (!a)
+		return;
+	agent_enter(a);
+	agent_lose(a, reason);
+	agent_leave(a);
+}
+
 /* The connection is of no use any more; reason is what is told when no other comes about. */
 static void reconnect(struct agent *a, int reason)
 {

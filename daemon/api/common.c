@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What all handlers share: answers, bodies, who asks, which sandbox. */
+#include <string.h>
+
+#include "api/api.h"
+
+void api_reply(struct http_request *req, int status, json_object *o)
+{
+	static const char fallback[] = "{\"message\":\"out of memory\",\"code\":\"internal\"}";
+	const char *text = NULL;
+	size_t len = 0;
+
+	if (o)
+		text = json_text(o, &len);
+	if (text)
+		http_reply(req, status, "application/json", text, len);
+	else
+		http_reply(req, 500, "application/json", fallback, sizeof(fallback) - 1);
+	json_object_put(o);
+}
+
+json_object *api_body(struct http_request *req)
+{
+	json_object *o = NULL;
+	const char *error = NULL, *text;
+	size_t len;
+	int r;
+
+	text = http_request_body(req, &len);
+	if (len == 0)
+		return json_object_new_object();
+	r = json_parse(text, len, &o, &error);
+	if (r != 0) {
+		api_fail(req, r < 0 ? FAULT_INTERNAL : FAULT_BAD_JSON, error);
+		return NULL;
+	}
+	if (!json_object_is_type(o, json_type_object)) {
+		json_object_put(o);
+		api_fail(req, FAULT_BAD_JSON, "it must be an object");
+		return NULL;
+	}
+	return o;
+}
+
+const char *api_owner(const struct http_request *req)
+{
+	const struct keyfile_entry *e = http_request_principal(req);
+
+	return e ? e->owner : "";
+}
+
+bool api_is_admin(const struct http_request *req)
+{
+	const struct keyfile_entry *e = http_request_principal(req);
+
+	return e && e->role == KEYFILE_ROLE_ADMIN;
+}
+
+struct sandbox *api_sandbox(struct manager *m, struct http_request *req)
+{
+	const char *id = http_request_param(req, "id");
+	struct sandbox *sb = id && ident_sandbox_valid(id) ? manager_find(m, id) : NULL;
+
+	/* Another's sandbox does not exist: no one learns which ids are taken */
+	if (sb && !str_eq(sb->owner, api_owner(req)) && !api_is_admin(req))
+		sb = NULL;
+	if (!sb)
+		api_fail(req, FAULT_SANDBOX_UNKNOWN, NULL);
+	return sb;
+}
+
+struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req)
+{
+	struct sandbox *sb = api_sandbox(m, req);
+
+	if (!sb || sb->state == SANDBOX_RUNNING)
+		return sb;
+	if (sb->state == SANDBOX_KILLED)
+		api_fail(req, FAULT_SANDBOX_KILLED, NULL);
+	else
+		api_fail(req, FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
+	return NULL;
+}
+
+static bool authorise(void *userdata, struct http_request *req, const char *key)
+{
+	struct manager *m = userdata;
+	const struct keyfile_entry *e = key ? keyfile_check(m->keys, key, strlen(key)) : NULL;
+
+	if (!e) {
+		api_fail(req, FAULT_UNAUTHORIZED, NULL);
+		return false;
+	}
+	http_request_set_principal(req, e);
+	return true;
+}
+
+static void not_found(void *userdata _unused_, struct http_request *req)
+{
+	api_fail(req, FAULT_ROUTE_UNKNOWN, NULL);
+}
+
+static void refused(void *userdata _unused_, struct http_request *req, int status)
+{
+	switch (status) {
+	case 405:
+		api_fail(req, FAULT_METHOD, NULL);
+		break;
+	case 413:
+		api_fail(req, FAULT_TOO_LARGE, "a JSON body may have at most 10 MiB");
+		break;
+	case 431:
+		api_fail(req, FAULT_HEADERS_TOO_LARGE, NULL);
+		break;
+	case 503:
+		api_fail(req, FAULT_BUSY, "too many connections");
+		break;
+	default:
+		api_fail(req, FAULT_BAD_REQUEST, "it is not HTTP/1.1 as this server reads it");
+	}
+}
+
+const struct http_server_ops api_server_ops = {
+	.authorise = authorise,
+	.not_found = not_found,
+	.refused = refused,
+};

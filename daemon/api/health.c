@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* GET /healthz: open to all, tells whether sandboxes can be created, by what, and from which templates. */
+#include "api/api.h"
+#include "config.h"
+
+void health_get(struct http_request *req, void *userdata)
+{
+	struct manager *m = userdata;
+	json_object *o = json_object_new_object(), *list = json_object_new_array();
+	struct template *t;
+	const char *detail = NULL;
+	enum fault fault = manager_blocked(m, &detail);
+	bool ready = fault == FAULT_NONE || fault == FAULT_LIMIT_SANDBOXES;
+	_cleanup_free_ char *text = ready ? NULL : api_fault_text(fault, detail);
+
+	if (!o || !list) {
+		json_object_put(o);
+		json_object_put(list);
+		api_fail(req, FAULT_INTERNAL, "out of memory");
+		return;
+	}
+	json_put_string(o, "status", ready ? "ok" : "unavailable");
+	json_put_string(o, "message", text);
+	json_put_string(o, "version", PACKAGE_VERSION);
+	json_put_string(o, "accelerator", accel_name(&m->accel));
+	json_put_string(o, "accelerator_reason", m->accel.reason[0] ? m->accel.reason : NULL);
+	json_put_int(o, "sandboxes", m->n_live);
+	list_foreach(&m->templates.templates, t, struct template, link)
+		json_object_array_add(list, json_object_new_string(t->name));
+	json_put(o, "templates", list);
+	/* A probe wants a status; clients that retry 5xx do not come here */
+	api_reply(req, ready ? 200 : 503, o);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The route table: every route of the wire contract. Those that a later version owns answer 404 `not_implemented_yet`,
+ * never a fake success; what is not here at all answers 404 `route_unknown`. Routes match in this order.
+ */
+#include "api/api.h"
+
+#define LATER(m, p) { m, p, HTTP_BODY_NONE, false, route_later }
+#define ROUTE(m, p, body, fn) { m, p, HTTP_BODY_##body, false, fn }
+
+void route_later(struct http_request *req, void *userdata _unused_)
+{
+	api_fail(req, FAULT_ROUTE_LATER, NULL);
+}
+
+const struct http_route api_routes[] = {
+	{ "GET", "/healthz", HTTP_BODY_NONE, true, health_get },
+
+	/* sandboxes */
+	ROUTE("POST", "/sandboxes", BUFFER, sandboxes_create),
+	ROUTE("GET", "/sandboxes", NONE, sandboxes_list),
+	ROUTE("GET", "/sandboxes/{id}", NONE, sandboxes_get),
+	ROUTE("DELETE", "/sandboxes/{id}", NONE, sandboxes_delete),
+	ROUTE("POST", "/sandboxes/kill-many", BUFFER, sandboxes_kill_many),
+	ROUTE("GET", "/sandboxes/{id}/status", NONE, sandboxes_status),
+	ROUTE("PATCH", "/sandboxes/{id}/timeout", BUFFER, sandboxes_timeout),
+	LATER("GET", "/sandboxes/{id}/metrics"),
+	LATER("POST", "/sandboxes/{id}/pause"),
+	LATER("POST", "/sandboxes/{id}/resume"),
+
+	/* snapshots */
+	LATER("POST", "/sandboxes/{id}/snapshot"),
+	LATER("POST", "/sandboxes/{id}/snapshots"),
+	LATER("GET", "/sandboxes/{id}/snapshots"),
+	LATER("DELETE", "/sandboxes/{id}/snapshots/{snapshot_id}"),
+	LATER("POST", "/sandboxes/{id}/restore"),
+	LATER("GET", "/snapshots"),
+
+	/* ports */
+	LATER("*", "/sandboxes/{id}/ports/{port}/{path*}"),
+
+	/* commands */
+	ROUTE("POST", "/sandboxes/{id}/commands", BUFFER, commands_run),
+	ROUTE("GET", "/sandboxes/{id}/commands", NONE, commands_list),
+	ROUTE("DELETE", "/sandboxes/{id}/commands/{pid}", NONE, commands_kill),
+	ROUTE("POST", "/sandboxes/{id}/commands/{pid}/stdin", BUFFER, commands_stdin),
+	ROUTE("GET", "/sandboxes/{id}/commands/{pid}/wait", NONE, commands_wait),
+	LATER("POST", "/sandboxes/{id}/commands/stream"),
+
+	/* stdio */
+	LATER("POST", "/sandboxes/{id}/stdio"),
+	LATER("POST", "/sandboxes/{id}/stdio/{cmd_id}/stdin"),
+	LATER("POST", "/sandboxes/{id}/stdio/{cmd_id}/stdin/close"),
+	LATER("DELETE", "/sandboxes/{id}/stdio/{cmd_id}"),
+	LATER("GET", "/sandboxes/{id}/stdio/{cmd_id}/stream"),
+
+	/* pty */
+	LATER("POST", "/sandboxes/{id}/pty"),
+	LATER("POST", "/sandboxes/{id}/pty/{pid}/stdin"),
+	LATER("PATCH", "/sandboxes/{id}/pty/{pid}"),
+	LATER("DELETE", "/sandboxes/{id}/pty/{pid}"),
+	LATER("GET", "/sandboxes/{id}/pty/{pid}/stream"),
+
+	/* files */
+	ROUTE("GET", "/sandboxes/{id}/files", NONE, files_read),
+	ROUTE("POST", "/sandboxes/{id}/files", BUFFER, files_write),
+	ROUTE("GET", "/sandboxes/{id}/files/raw", NONE, files_read),
+	ROUTE("PUT", "/sandboxes/{id}/files/raw", STREAM, files_write_raw),
+	LATER("POST", "/sandboxes/{id}/files/batch"),
+	LATER("GET", "/sandboxes/{id}/files/list"),
+	LATER("GET", "/sandboxes/{id}/files/exists"),
+	LATER("GET", "/sandboxes/{id}/files/info"),
+	LATER("DELETE", "/sandboxes/{id}/files"),
+	LATER("PATCH", "/sandboxes/{id}/files"),
+	LATER("POST", "/sandboxes/{id}/files/mkdir"),
+	LATER("POST", "/sandboxes/{id}/files/watch"),
+
+	/* templates */
+	LATER("POST", "/templates/build"),
+	LATER("GET", "/templates/builds/{build_id}"),
+	LATER("GET", "/templates"),
+	LATER("GET", "/templates/{template_id}"),
+	LATER("DELETE", "/templates/{template_id}"),
+	LATER("POST", "/templates/{template_id}/rebuild"),
+
+	/* volumes */
+	LATER("POST", "/volumes"),
+	LATER("GET", "/volumes"),
+	LATER("GET", "/volumes/{volume_id}"),
+	LATER("GET", "/volumes/{volume_id}/download"),
+	LATER("DELETE", "/volumes/{volume_id}"),
+	LATER("POST", "/volumes/empty"),
+	LATER("POST", "/volumes/ingest"),
+	LATER("POST", "/sandboxes/{id}/volumes/{volume_id}/commit"),
+	LATER("POST", "/sandboxes/{id}/volumes/snapshot"),
+
+	/* volume-files */
+	LATER("PUT", "/volumes/{volume_id}/files/raw"),
+	LATER("GET", "/volumes/{volume_id}/files/raw"),
+	LATER("GET", "/volumes/{volume_id}/files/list"),
+	LATER("GET", "/volumes/{volume_id}/files/info"),
+	LATER("GET", "/volumes/{volume_id}/files/exists"),
+	LATER("DELETE", "/volumes/{volume_id}/files"),
+	LATER("PATCH", "/volumes/{volume_id}/files"),
+	LATER("POST", "/volumes/{volume_id}/files/mkdir"),
+
+	/* volume-locks */
+	LATER("POST", "/volumes/{volume_id}/locks"),
+	LATER("DELETE", "/volumes/{volume_id}/locks"),
+	LATER("POST", "/volumes/{volume_id}/locks/renew"),
+	LATER("GET", "/volumes/{volume_id}/locks"),
+
+	/* vault */
+	LATER("GET", "/teams"),
+	LATER("POST", "/teams"),
+	LATER("GET", "/teams/{team_id}/environments"),
+	LATER("POST", "/teams/{team_id}/environments"),
+	LATER("POST", "/teams/{team_id}/vault/secrets"),
+	LATER("GET", "/teams/{team_id}/vault/secrets"),
+	LATER("DELETE", "/teams/{team_id}/vault/secrets/{secret_id}"),
+	LATER("POST", "/teams/{team_id}/vault/secrets/{secret_id}/rotate"),
+	LATER("POST", "/teams/{team_id}/vault/secrets/{secret_id}/scopes"),
+	LATER("GET", "/vault/presets"),
+
+	/* governance */
+	LATER("GET", "/governance/packs"),
+	LATER("GET", "/governance/packs/{name}"),
+
+	/* account */
+	LATER("GET", "/auth/me"),
+	LATER("GET", "/accounts/{owner_id}"),
+	LATER("GET", "/accounts/{owner_id}/wallet"),
+	LATER("GET", "/accounts/{owner_id}/usage"),
+	LATER("GET", "/accounts/{owner_id}/usage/daily"),
+	LATER("GET", "/accounts/{owner_id}/deposits"),
+	LATER("GET", "/accounts/{owner_id}/overview"),
+	LATER("GET", "/accounts/{owner_id}/api-keys"),
+	LATER("POST", "/accounts/{owner_id}/api-keys"),
+	LATER("DELETE", "/accounts/{owner_id}/api-keys/{key_id}"),
+	{ .method = NULL },
+};

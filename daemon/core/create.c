@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Creating a sandbox: ordered asynchronous steps.
+ *
+ *	slot    wait for one of boots_at_once
+ *	files   state directory, run directory, sandbox.json (state creating)
+ *	disk    overlay over the template                                  (worker)
+ *	rules   tap, then its closed network rules                         (loop, worker)
+ *	domain  libvirt starts QEMU with the vCPUs stopped                 (worker)
+ *	scope   QEMU's process moves into declaw-sbx-....scope             (bus)
+ *	run     the vCPUs go; until here not one guest instruction ran     (worker)
+ *	agent   the guest answers HELLO within boot_timeout
+ *	ident   hostname, machine id, clock, entropy
+ *
+ * A step marks what it will hold before it asks for it. Undo is not written twice: every failure ends in
+ * sandbox_destroy(), which removes what is marked. While a step is under way (step_pending) destroy waits for its
+ * callback, so that nothing is made behind its back.
+ */
+#include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "core/console.h"
+#include "core/disk.h"
+#include "core/manager.h"
+#include "core/proc.h"
+#include "util/clock.h"
+#include "util/fileio.h"
+#include "util/log.h"
+#include "virt/domxml.h"
+
+static void create_fail(struct sandbox *sb, enum fault fault, const char *detail)
+{
+	_cleanup_free_ char *console = console_tail(sb->console);
+
+	log_sandbox(LOG_ERR, sb->id, MSG_SANDBOX_FAILED, 0, "Sandbox %s could not be created: %s%s%s", sb->id,
+		    detail ?: "no detail", console ? "; end of its console: " : "", console ?: "");
+	sandbox_wake(&sb->create_waiters, fault, detail);
+	sandbox_destroy(sb, SANDBOX_END_CREATE_FAILED, NULL, NULL);
+}
+
+static void step_begin(struct sandbox *sb)
+{
+	sandbox_ref(sb);
+	sb->step_pending = true;
+}
+
+/* True: go on. False: the sandbox is being destroyed; the caller returns at once (its reference is gone). */
+static bool step_end(struct sandbox *sb)
+{
+	sb->step_pending = false;
+	if (sb->destroying) {
+		sandbox_destroy_resume(sb);
+		sandbox_unref(sb);
+		return false;
+	}
+	/* The manager's reference keeps it until the sweep */
+	sandbox_unref(sb);
+	return true;
+}
+
+static enum fault fault_from_errno(int error, enum fault otherwise)
+{
+	switch (-error) {
+	case ENOSPC:
+	case EDQUOT:
+		return FAULT_NO_SPACE;
+	default:
+		return otherwise;
+	}
+}
+
+/* --- ident --- */
+
+static void create_running(struct sandbox *sb)
+{
+	uint64_t now = clock_realtime();
+
+	sb->console = console_free(sb->console);
+	sandbox_set_state(sb, SANDBOX_RUNNING);
+	sb->started_usec = now;
+	sb->deadline_usec = sb->options.timeout_sec ? now + sb->options.timeout_sec * USEC_PER_SEC : 0;
+	create_slot_release(sb);
+	sandbox_save(sb);
+	sandbox_arm_deadline(sb);
+	log_sandbox(LOG_INFO, sb->id, MSG_SANDBOX_CREATED, 0, "Sandbox %s runs (template %s, %s, pid %d) after %llu ms",
+		    sb->id, sb->options.name, accel_name(&sb->manager->accel), (int)sb->pid,
+		    (unsigned long long)((now - sb->created_usec) / USEC_PER_MSEC));
+	sandbox_wake(&sb->create_waiters, FAULT_NONE, NULL);
+}
+
+static void ident_done(void *userdata, int error)
+{
+	struct sandbox *sb = userdata;
+
+	if (!step_end(sb))
+		return;
+	if (error) {
+		create_fail(sb, FAULT_START_FAILED, "the guest could not be given its identity");
+		return;
+	}
+	create_running(sb);
+}
+
+static void create_ident(struct sandbox *sb)
+{
+	uint8_t entropy[64], mid[16];
+	char machine_id[33];
+	struct agent_identity ident = {
+		.hostname = sb->id,
+		.machine_id = machine_id,
+		.entropy = entropy,
+		.entropy_len = sizeof(entropy),
+		.time_nsec = clock_realtime() * NSEC_PER_USEC,
+	};
+
+	random_bytes(entropy, sizeof(entropy));
+	random_bytes(mid, sizeof(mid));
+	hex_encode(mid, sizeof(mid), machine_id);
+	step_begin(sb);
+	if (agent_set_identity(sb->agent, &ident, ident_done, sb) < 0) {
+		if (step_end(sb))
+			create_fail(sb, FAULT_INTERNAL, "the identity could not be sent");
+	}
+}
+
+/* --- agent --- */
+
+static void fd_store_push(struct sandbox *sb)
+{
+	_cleanup_free_ char *text = str_format("FDSTORE=1\nFDNAME=agent-%s", sb->id);
+	int fd = agent_fd(sb->agent);
+
+	if (text && fd >= 0)
+		sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+}
+
+static void on_agent_up(void *userdata, const struct agent_peer *peer)
+{
+	struct sandbox *sb = userdata;
+
+	if (sb->destroying)
+		return;
+	fd_store_push(sb);
+	sb->agent_up = true;
+	if (sb->agent_id && sb->agent_id != peer->agent_id)
+		proc_agent_restarted(sb);
+	sb->agent_id = peer->agent_id;
+	if (sb->state == SANDBOX_CREATING)
+		create_ident(sb);
+	else if (sb->adopted)
+		proc_reconcile(sb);
+	sb->adopted = false;
+}
+
+static void on_agent_lost(void *userdata, int reason)
+{
+	struct sandbox *sb = userdata;
+
+	sb->agent_up = false;
+	if (sb->destroying)
+		return;
+	if (sb->state == SANDBOX_CREATING) {
+		create_fail(sb, reason == -ETIMEDOUT ? FAULT_BOOT_TIMEOUT : FAULT_START_FAILED,
+			    reason == -ETIMEDOUT ? "the guest did not answer in time" : "the guest's channel broke");
+		return;
+	}
+	log_sandbox(LOG_WARNING, sb->id, NULL, reason, "The agent of %s is lost: %m", sb->id);
+	sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
+}
+
+static void on_proc_exit(void *userdata, const struct agent_exit *ex)
+{
+	proc_exited(userdata, ex);
+}
+
+static void on_oom(void *userdata)
+{
+	struct sandbox *sb = userdata;
+
+	log_sandbox(LOG_NOTICE, sb->id, NULL, 0, "The guest of %s ran out of memory and killed a process", sb->id);
+}
+
+static const struct agent_ops agent_ops = {
+	.up = on_agent_up,
+	.lost = on_agent_lost,
+	.proc_exit = on_proc_exit,
+	.oom = on_oom,
+};
+
+int sandbox_attach_agent(struct sandbox *sb, int fd)
+{
+	const struct agent_config config = {
+		.connect_timeout_usec = sb->manager->settings.boot_timeout_usec,
+		.ping_interval_usec = 10 * USEC_PER_SEC,
+		.ping_misses = 6,
+	};
+	_cleanup_free_ char *path = sandbox_run_path(sb, "agent.sock");
+	int r = 0;
+
+	if (!path)
+		r = -ENOMEM;
+	if (r == 0 && !sb->agent)
+		r = agent_new(sb->manager->event, path, &config, &agent_ops, sb, &sb->agent);
+	if (r < 0) {
+		fd_close(fd);
+		return r;
+	}
+	if (sb->agent_id)
+		agent_expect(sb->agent, sb->agent_id);
+	return fd >= 0 ? agent_start_fd(sb->agent, fd) : agent_start(sb->agent);
+}
+
+/* --- run, scope, domain --- */
+
+static void run_done(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	if (!step_end(sb))
+		return;
+	if (error < 0)
+		create_fail(sb, FAULT_START_FAILED, message);
+	/* What follows is the agent's HELLO, or its absence: on_agent_up(), on_agent_lost() */
+}
+
+static void scope_done(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	if (!step_end(sb))
+		return;
+	if (error < 0) {
+		create_fail(sb, error == -ENOTCONN ? FAULT_NO_SYSTEMD : FAULT_START_FAILED, message);
+		return;
+	}
+	step_begin(sb);
+	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
+}
+
+static void create_scope(struct sandbox *sb)
+{
+	_cleanup_free_ char *description = str_format("Declaw sandbox %s (%s)", sb->id, sb->options.name);
+	const struct bus_scope_spec spec = {
+		.unit = sb->unit,
+		.slice = sb->manager->settings.slice,
+		.description = description ?: sb->id,
+		.pid = sb->pid,
+		/* the guest's RAM, and what QEMU needs beside it */
+		.memory_max = (sb->memory_mb + 256) << 20,
+		/* vCPU threads, the main loop, I/O threads: a QEMU that forks is not ours */
+		.tasks_max = sb->options.template->tasks_max,
+		.cpu_quota_usec = sb->vcpus * USEC_PER_SEC + USEC_PER_SEC / 4,
+	};
+
+	sb->held |= HELD_SCOPE;
+	step_begin(sb);
+	bus_scope_start(sb->manager->bus, &spec, scope_done, sb);
+}
+
+static void domain_done(void *userdata, int error, const char *message, pid_t pid)
+{
+	struct sandbox *sb = userdata;
+	_cleanup_free_ char *console = NULL;
+
+	if (!step_end(sb))
+		return;
+	if (error < 0) {
+		create_fail(sb, error == -ENOTCONN ? FAULT_NO_LIBVIRT : FAULT_START_FAILED, message);
+		return;
+	}
+	sb->pid = pid;
+	console = sandbox_run_path(sb, "console.sock");
+	if (console)
+		console_open(sb->manager->event, console, &sb->console);
+	if (sandbox_attach_agent(sb, -EBADF) < 0) {
+		create_fail(sb, FAULT_INTERNAL, "the agent's channel could not be opened");
+		return;
+	}
+	create_scope(sb);
+}
+
+static void create_domain(struct sandbox *sb)
+{
+	struct manager *m = sb->manager;
+	_cleanup_free_ char *cmdline = domxml_cmdline(accel_is_kvm(&m->accel), m->tsc_khz, NULL);
+	_cleanup_free_ char *disk = sandbox_path(sb, "disk.qcow2"), *socket = sandbox_run_path(sb, "agent.sock");
+	_cleanup_free_ char *console = sandbox_run_path(sb, "console.sock"), *xml = NULL;
+	const struct dom_spec spec = {
+		.name = sb->id,
+		.uuid = sb->uuid,
+		.kvm = accel_is_kvm(&m->accel),
+		.emulator = m->settings.emulator,
+		.vcpus = (unsigned int)sb->vcpus,
+		.memory_bytes = sb->memory_mb << 20,
+		.kernel = m->templates.kernel,
+		.initramfs = m->templates.initramfs,
+		.cmdline = cmdline,
+		.disk = disk,
+		.backing = sb->options.template->rootfs,
+		.tap = sb->tap,
+		.mac = sb->mac,
+		.agent_socket = socket,
+		.console_socket = console,
+	};
+
+	if (cmdline && disk && socket && console)
+		xml = domxml_format(&spec);
+	if (!xml) {
+		create_fail(sb, FAULT_INTERNAL, "out of memory");
+		return;
+	}
+	sb->held |= HELD_DOMAIN;
+	step_begin(sb);
+	virt_domain_create(m->virt, sb->id, xml, domain_done, sb);
+}
+
+/* --- rules, disk, files --- */
+
+static void rules_done(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	if (!step_end(sb))
+		return;
+	if (error < 0) {
+		create_fail(sb, FAULT_NO_FIREWALL, message);
+		return;
+	}
+	create_domain(sb);
+}
+
+static void disk_made(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+	_cleanup_free_ char *detail = NULL;
+	int r;
+
+	if (!step_end(sb))
+		return;
+	if (error < 0) {
+		detail = str_format("%s: %s", message, strerror(-error));
+		create_fail(sb, fault_from_errno(error, FAULT_START_FAILED), detail);
+		return;
+	}
+	sb->held |= HELD_TAP;
+	r = tap_create(sb->tap, sb->manager->vm_gid);
+	if (r < 0) {
+		detail = str_format("creating the tap: %s", strerror(-r));
+		create_fail(sb, FAULT_NO_FIREWALL, detail);
+		return;
+	}
+	sb->held |= HELD_RULES;
+	step_begin(sb);
+	firewall_sandbox_close(sb->manager->firewall, ident_short(sb->id), sb->tap, rules_done, sb);
+}
+
+static int make_dirs(struct sandbox *sb)
+{
+	_cleanup_free_ char *state = sandbox_path(sb, NULL), *run = sandbox_run_path(sb, NULL);
+	gid_t gid = sb->manager->vm_gid;
+	int r;
+
+	if (!state || !run)
+		return -ENOMEM;
+	r = dir_make(state, 0710);
+	if (r == 0 && chown(state, (uid_t)-1, gid) < 0)
+		r = -errno;
+	if (r == 0)
+		r = dir_make(run, 0770);
+	if (r == 0 && (chown(run, (uid_t)-1, gid) < 0 || chmod(run, 02770) < 0))
+		r = -errno;
+	return r;
+}
+
+static void create_files(struct sandbox *sb)
+{
+	struct manager *m = sb->manager;
+	_cleanup_free_ char *cache = str_format("%s/cache", m->settings.state_dir), *disk = sandbox_path(sb, "disk.qcow2");
+	int r;
+
+	sb->held |= HELD_DIR;
+	r = cache && disk ? make_dirs(sb) : -ENOMEM;
+	if (r == 0)
+		r = sandbox_save(sb);
+	if (r == 0) {
+		step_begin(sb);
+		r = disk_create(m->workers, sb->options.template->rootfs, cache, disk, m->vm_gid, disk_made, sb);
+		if (r < 0 && !step_end(sb))
+			return;
+	}
+	if (r < 0)
+		create_fail(sb, fault_from_errno(r, FAULT_INTERNAL), strerror(-r));
+}
+
+/* --- slot --- */
+
+static int boot_queue_run(sd_event_source *source, void *userdata)
+{
+	struct manager *m = userdata;
+	struct sandbox *sb;
+
+	sd_event_source_set_enabled(source, SD_EVENT_OFF);
+	while (m->n_booting < m->settings.boots_at_once &&
+	       (sb = list_first(&m->boot_queue, struct sandbox, boot_link))) {
+		list_unlink(&sb->boot_link);
+		sb->boot_slot = true;
+		m->n_booting++;
+		create_files(sb);
+	}
+	return 0;
+}
+
+/* From a clean stack: a first step that fails calls back into the API */
+static void boot_queue_kick(struct manager *m)
+{
+	int r = 0;
+
+	if (!m->boot_defer)
+		r = sd_event_add_defer(m->event, &m->boot_defer, boot_queue_run, m);
+	if (r == 0)
+		r = sd_event_source_set_enabled(m->boot_defer, SD_EVENT_ON);
+	if (r < 0)
+		log_error_errno(r, "The boot queue cannot be run: %m");
+}
+
+void create_slot_release(struct sandbox *sb)
+{
+	list_unlink(&sb->boot_link);
+	if (!sb->boot_slot)
+		return;
+	sb->boot_slot = false;
+	sb->manager->n_booting--;
+	boot_queue_kick(sb->manager);
+}
+
+enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_options *options, sandbox_done_fn fn,
+			  void *userdata, struct sandbox **ret, const char **ret_detail)
+{
+	_cleanup_(cleanup_sandbox_unref) struct sandbox *sb = NULL;
+	char id[SANDBOX_ID_MAX];
+	enum fault fault;
+
+	fault = manager_blocked(m, ret_detail);
+	if (fault != FAULT_NONE)
+		return fault;
+	do
+		ident_sandbox(id);
+	while (manager_find(m, id));
+	if (sandbox_new(m, id, owner, options, &sb) < 0)
+		return FAULT_INTERNAL;
+	sb->created_usec = clock_realtime();
+	if (sandbox_wait(&sb->create_waiters, fn, userdata) < 0)
+		return FAULT_INTERNAL;
+	if (manager_add(m, sb) < 0) {
+		sandbox_unwait(&sb->create_waiters, userdata);
+		return FAULT_INTERNAL;
+	}
+	*ret = sb;
+	list_append(&m->boot_queue, &sb->boot_link);
+	boot_queue_kick(m);
+	TAKE_PTR(sb);	/* the manager's reference */
+	return FAULT_NONE;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Deadlines are systemd timers, one per sandbox: declaw-sbx-....timer, which starts declaw-expire@<id>.service.
+ *
+ * While the daemon runs it hears of the elapsed timer by the unit's removal (RemainAfterElapse is off) and acts. While it
+ * does not run, the service wants declawd.service, which thereby starts, and recovery ends what is overdue. The timer
+ * says *when to look*; whether something is due is decided by deadline_usec alone.
+ */
+#include <syslog.h>
+
+#include "core/manager.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+static void timer_set(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	if (error < 0 && !sb->destroying)
+		log_sandbox(LOG_ERR, sb->id, NULL, error, "No timer for %s: %s: %m", sb->id, message);
+	sandbox_unref(sb);
+}
+
+void sandbox_arm_deadline(struct sandbox *sb)
+{
+	_cleanup_free_ char *unit = str_format("declaw-%s.timer", sb->id);
+	_cleanup_free_ char *service = str_format("declaw-expire@%s.service", sb->id);
+	_cleanup_free_ char *description = str_format("Deadline of Declaw sandbox %s", sb->id);
+	uint64_t now = clock_realtime();
+	struct bus_timer_spec spec;
+
+	if (!unit || !service || !description)
+		return;
+	if (!sb->deadline_usec || sb->state != SANDBOX_RUNNING) {
+		if (sb->held & HELD_TIMER) {
+			sb->held &= ~(unsigned int)HELD_TIMER;
+			sandbox_ref(sb);
+			bus_timer_clear(sb->manager->bus, unit, timer_set, sb);
+		}
+		return;
+	}
+	spec = (struct bus_timer_spec){
+		.unit = unit,
+		.description = description,
+		.after_usec = sb->deadline_usec > now ? sb->deadline_usec - now : 1,
+		.activates = service,
+	};
+	sb->held |= HELD_TIMER;
+	sandbox_ref(sb);
+	bus_timer_set(sb->manager->bus, &spec, timer_set, sb);
+}
+
+void sandbox_deadline_elapsed(struct sandbox *sb)
+{
+	uint64_t now = clock_realtime();
+
+	if (sb->destroying || sb->state != SANDBOX_RUNNING || !sb->deadline_usec)
+		return;
+	if (sb->deadline_usec > now + 10 * USEC_PER_MSEC) {
+		/* The timer we replaced was removed, or the wall clock moved: what counts is what is left */
+		return;
+	}
+	sandbox_destroy(sb, SANDBOX_END_TIMEOUT, NULL, NULL);
+}
+
+void sandbox_set_timeout(struct sandbox *sb, uint64_t seconds)
+{
+	sb->options.timeout_sec = seconds;
+	sb->deadline_usec = seconds ? clock_realtime() + seconds * USEC_PER_SEC : 0;
+	sandbox_arm_deadline(sb);
+	sandbox_save(sb);
+}

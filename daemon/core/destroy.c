@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Ending a sandbox: it is killed first and cleaned up after.
+ *
+ * The state becomes killed at once. Then, all at the same time, the scope's processes get SIGKILL (which hides libvirt's
+ * slow destroy), libvirt forgets the domain and the timer goes; when QEMU is gone for sure the rules, the tap and the
+ * files follow. Each part clears its bit in `held`; when none is left the waiters are woken. A part that cannot be
+ * removed now (libvirtd away) keeps its bit and is tried again by recover.c when the connection is back.
+ *
+ * The callbacks carry a reference; nothing here frees a sandbox.
+ */
+#include <string.h>
+
+#include "core/console.h"
+#include "core/disk.h"
+#include "core/manager.h"
+#include "core/proc.h"
+#include "util/clock.h"
+#include "util/fileio.h"
+#include "util/log.h"
+
+static void destroy_second_half(struct sandbox *sb);
+
+static void destroy_finish(struct sandbox *sb)
+{
+	sandbox_save(sb);
+	if (sb->held == 0) {
+		sandbox_wake(&sb->destroy_waiters, FAULT_NONE, NULL);
+		manager_sweep_later(sb->manager);
+	}
+}
+
+static void part_gone(struct sandbox *sb, enum sandbox_held bit, int error, const char *what, const char *message)
+{
+	if (error < 0)
+		log_sandbox(LOG_WARNING, sb->id, NULL, error, "Removing the %s of %s: %s: %m", what, sb->id, message ?: "");
+	else
+		sb->held &= ~(unsigned int)bit;
+}
+
+/* --- second half: rules, tap, files --- */
+
+static void files_gone(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_DIR, error, "files", message);
+	destroy_finish(sb);
+	sandbox_unref(sb);
+}
+
+static int move_to_trash(struct sandbox *sb)
+{
+	/* One rename takes the directory away; what is slow (freeing blocks) happens on a worker. */
+	_cleanup_free_ char *trash = NULL, *dir = sandbox_path(sb, NULL);
+
+	trash = str_format("%s/trash/%s", sb->manager->settings.state_dir, sb->id);
+	if (!dir || !trash)
+		return -ENOMEM;
+	if (rename(dir, trash) < 0 && errno != ENOENT)
+		return -errno;
+	return 0;
+}
+
+static void destroy_files(struct sandbox *sb)
+{
+	_cleanup_free_ char *run = sandbox_run_path(sb, NULL), *trash = NULL;
+	int r = run ? dir_remove_tree(run) : -ENOMEM;
+
+	trash = str_format("%s/trash/%s", sb->manager->settings.state_dir, sb->id);
+	if (r == 0)
+		r = trash ? move_to_trash(sb) : -ENOMEM;
+	if (r == 0) {
+		sandbox_ref(sb);
+		r = disk_remove_tree(sb->manager->workers, trash, files_gone, sb);
+		if (r < 0)
+			sandbox_unref(sb);
+	}
+	if (r < 0) {
+		part_gone(sb, HELD_DIR, r, "files", "");
+		destroy_finish(sb);
+	}
+}
+
+static void rules_gone(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_RULES, error, "rules", message);
+	destroy_second_half(sb);
+	sandbox_unref(sb);
+}
+
+static void destroy_second_half(struct sandbox *sb)
+{
+	int r;
+
+	if (sb->held & (HELD_DOMAIN | HELD_SCOPE)) {
+		destroy_finish(sb);
+		return;
+	}
+	/* The tap first: with it gone no packet can come in while the rules go */
+	if (sb->held & HELD_TAP) {
+		r = tap_remove(sb->tap);
+		part_gone(sb, HELD_TAP, r, "tap", "");
+	}
+	if (sb->held & HELD_RULES && !(sb->held & HELD_TAP)) {
+		sandbox_ref(sb);
+		firewall_sandbox_remove(sb->manager->firewall, ident_short(sb->id), sb->tap, rules_gone, sb);
+		return;
+	}
+	if (sb->held & HELD_DIR)
+		destroy_files(sb);
+	else
+		destroy_finish(sb);
+}
+
+/* --- first half: scope, domain, timer --- */
+
+static void first_half_join(struct sandbox *sb)
+{
+	if (--sb->destroy_pending == 0)
+		destroy_second_half(sb);
+	sandbox_unref(sb);
+}
+
+static void scope_gone(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_SCOPE, error, "scope", message);
+	first_half_join(sb);
+}
+
+static void domain_gone(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_DOMAIN, error, "domain", message);
+	first_half_join(sb);
+}
+
+static void timer_gone(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_TIMER, error, "timer", message);
+	first_half_join(sb);
+}
+
+/* SIGKILL went out: libvirt's destroy now finds a dead process, or one that dies */
+static void scope_killed(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	if (error < 0) {
+		scope_gone(sb, error, message);
+		return;
+	}
+	bus_unit_stop(sb->manager->bus, sb->unit, scope_gone, sb);
+}
+
+static void first_half_add(struct sandbox *sb)
+{
+	sb->destroy_pending++;
+	sandbox_ref(sb);
+}
+
+void sandbox_destroy_resume(struct sandbox *sb)
+{
+	struct manager *m = sb->manager;
+
+	if (sb->step_pending || sb->destroy_pending)
+		return;
+	sb->destroying = true;
+	sandbox_ref(sb);
+	sb->destroy_pending++;		/* until all have been asked */
+	if (sb->held & HELD_SCOPE) {
+		first_half_add(sb);
+		bus_unit_kill(m->bus, sb->unit, scope_killed, sb);
+	}
+	if (sb->held & HELD_DOMAIN) {
+		first_half_add(sb);
+		virt_domain_destroy(m->virt, sb->id, domain_gone, sb);
+	}
+	if (sb->held & HELD_TIMER) {
+		_cleanup_free_ char *timer = str_format("declaw-%s.timer", sb->id);
+
+		if (timer) {
+			first_half_add(sb);
+			bus_timer_clear(m->bus, timer, timer_gone, sb);
+		}
+	}
+	first_half_join(sb);
+}
+
+void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn fn, void *userdata)
+{
+	if (fn && sandbox_wait(&sb->destroy_waiters, fn, userdata) < 0) {
+		fn(userdata, FAULT_INTERNAL, NULL);
+		return;
+	}
+	if (sb->destroying)
+		return;
+	sb->destroying = true;
+	sb->end = end;
+	sandbox_set_state(sb, SANDBOX_KILLED);
+	sb->manager->n_live--;
+	create_slot_release(sb);
+	sandbox_save(sb);
+	log_sandbox(LOG_INFO, sb->id, MSG_SANDBOX_KILLED, 0, "Sandbox %s is killed (%s)", sb->id, sandbox_end_name(end));
+	sb->console = console_free(sb->console);
+	proc_fail_all(sb, FAULT_ENDED_MEANWHILE);
+	agent_abort(sb->agent, -ECANCELED);
+	proc_drop_all(sb);
+	sb->agent = agent_free(sb->agent);
+	sb->agent_up = false;
+	sandbox_wake(&sb->create_waiters, FAULT_ENDED_MEANWHILE, NULL);
+	sandbox_destroy_resume(sb);
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Overlay disks, see disk.h. run functions are on workers: plain values only. */
+#include "core/disk.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "loop/workers.h"
+#include "util/fileio.h"
+#include "util/ident.h"
+#include "util/str.h"
+
+struct disk_job {
+	char *image, *cache_dir, *path;
+	gid_t gid;
+	disk_done_fn fn;
+	void *userdata;
+	int error;
+	const char *step;
+};
+
+static void disk_job_free(struct disk_job *j)
+{
+	free(j->image);
+	free(j->cache_dir);
+	free(j->path);
+	free(j);
+}
+
+static int run_qemu_img(const char *image, const char *target)
+{
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-o", "cluster_size=65536", "-b",
+			       image, target, NULL };
+	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", NULL };
+	pid_t pid;
+	int r, status;
+
+	r = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, env);
+	if (r != 0)
+		return -r;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
+}
+
+static int copy_file(const char *from, const char *to, mode_t mode, gid_t gid)
+{
+	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC), out = -EBADF;
+	ssize_t n;
+
+	if (in < 0)
+		return -errno;
+	out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (out < 0)
+		return -errno;
+	while ((n = copy_file_range(in, NULL, out, NULL, 1 << 20, 0)) > 0)
+		;
+	if (n < 0)
+		return -errno;
+	if (fchown(out, (uid_t)-1, gid) < 0 || fchmod(out, mode) < 0)
+		return -errno;
+	return 0;
+}
+
+/* The cached empty overlay of this very image; made when missing, by rename, so that two makers do no harm. */
+static int cache_ensure(const struct disk_job *j, char **ret)
+{
+	_cleanup_free_ char *cached = NULL, *temporary = NULL;
+	char random[13];
+	struct stat st;
+	int r;
+
+	if (stat(j->image, &st) < 0)
+		return -errno;
+	cached = str_format("%s/%lx-%lx-%lx.qcow2", j->cache_dir, (unsigned long)st.st_ino, (unsigned long)st.st_size,
+			    (unsigned long)st.st_mtime);
+	if (!cached)
+		return -ENOMEM;
+	if (access(cached, R_OK) < 0) {
+		ident_fill(random, sizeof(random) - 1);
+		temporary = str_format("%s.%s", cached, random);
+		if (!temporary)
+			return -ENOMEM;
+		r = dir_make(j->cache_dir, 0750);
+		if (r == 0)
+			r = run_qemu_img(j->image, temporary);
+		if (r == 0 && rename(temporary, cached) < 0)
+			r = -errno;
+		if (r < 0) {
+			unlink(temporary);
+			return r;
+		}
+	}
+	*ret = TAKE_PTR(cached);
+	return 0;
+}
+
+static void disk_run(void *arg)
+{
+	_cleanup_free_ char *cached = NULL;
+	struct disk_job *j = arg;
+
+	j->step = "making the empty overlay with qemu-img";
+	j->error = cache_ensure(j, &cached);
+	if (j->error < 0)
+		return;
+	j->step = "copying the overlay";
+	j->error = copy_file(cached, j->path, 0660, j->gid);
+}
+
+static void disk_done(void *arg, bool cancelled)
+{
+	struct disk_job *j = arg;
+
+	j->fn(j->userdata, cancelled ? -ECANCELED : j->error, j->step ?: "waiting for a worker");
+	disk_job_free(j);
+}
+
+static void remove_run(void *arg)
+{
+	struct disk_job *j = arg;
+
+	j->step = "removing files";
+	j->error = dir_remove_tree(j->path);
+}
+
+static int disk_submit(struct workers *workers, struct disk_job *j, work_run_fn run)
+{
+	int r = workers_submit(workers, WORK_LANE_FILE, WORK_NORMAL, workers_strand(j->path), run, disk_done, j, NULL);
+
+	if (r < 0)
+		disk_job_free(j);
+	return r;
+}
+
+int disk_create(struct workers *workers, const char *image, const char *cache_dir, const char *path, gid_t gid,
+		disk_done_fn fn, void *userdata)
+{
+	struct disk_job *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return -ENOMEM;
+	j->image = strdup(image);
+	j->cache_dir = strdup(cache_dir);
+	j->path = strdup(path);
+	j->gid = gid;
+	j->fn = fn;
+	j->userdata = userdata;
+	if (!j->image || !j->cache_dir || !j->path) {
+		disk_job_free(j);
+		return -ENOMEM;
+	}
+	return disk_submit(workers, j, disk_run);
+}
+
+int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
+{
+	struct disk_job *j = calloc(1, sizeof(*j));
+
+	if (!j)
+		return -ENOMEM;
+	j->path = strdup(path);
+	j->fn = fn;
+	j->userdata = userdata;
+	if (!j->path) {
+		disk_job_free(j);
+		return -ENOMEM;
+	}
+	return disk_submit(workers, j, remove_run);
+}

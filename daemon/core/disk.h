@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A sandbox's disk: a qcow2 overlay over the template's read-only image.
+ *
+ * All empty overlays over one image are the same bytes, so `qemu-img create` runs once per image (the cache is keyed by
+ * the image's inode, size and mtime) and each sandbox gets a copy of some 200 KiB. Runs on a worker.
+ */
+#ifndef DECLAW_DISK_H
+#define DECLAW_DISK_H
+
+#include <sys/types.h>
+
+struct workers;
+
+/* error: 0 or negative errno; message names the step, valid during the call */
+typedef void (*disk_done_fn)(void *userdata, int error, const char *message);
+/* Makes dir/disk.qcow2, mode 0660, group gid. */
+int disk_create(struct workers *workers, const char *image, const char *cache_dir, const char *path, gid_t gid,
+		disk_done_fn fn, void *userdata);
+/* Removes a directory tree on a worker. */
+int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
+
+#endif

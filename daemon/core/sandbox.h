@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The sandbox object: identity, what the user asked for, state, and what of the host it holds.
+ *
+ * State (what the API shows) and what moves it on:
+ *
+ *	creating   create.c's steps are under way. -> running when the agent answered and the identity is set;
+ *	           -> killed on any failure or request (the steps notice and undo).
+ *	running    -> paused by request or deadline; -> killed by request, deadline, or the death of any part.
+ *	paused     vCPUs stopped. -> running by resume; -> killed.
+ *	killed     For ever; kept readable for killed_retention. destroy.c removes what is held, in any order of failure.
+ *
+ * sandbox_set_state() is the only writer and asserts the table. What is held (`held`) is a set of bits that create.c
+ * sets *before* it asks for the thing and destroy.c clears after it is gone, so a crash between the two is repaired by
+ * removing something that may not exist.
+ *
+ * Loop thread only. Objects are owned by the manager and freed from its sweep, never inside one of their callbacks;
+ * API code pins one across an asynchronous call with sandbox_ref().
+ */
+#ifndef DECLAW_SANDBOX_H
+#define DECLAW_SANDBOX_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "core/fault.h"
+#include "util/ident.h"
+#include "util/json.h"
+#include "util/list.h"
+
+struct manager;
+struct agent;
+struct console;
+struct template;
+
+enum sandbox_state {
+	SANDBOX_CREATING,
+	SANDBOX_RUNNING,
+	SANDBOX_PAUSED,
+	SANDBOX_KILLED,
+	SANDBOX_STATE_MAX,
+	SANDBOX_STATE_INVALID = -EINVAL,
+};
+
+enum sandbox_end {
+	SANDBOX_END_NONE,
+	SANDBOX_END_REQUEST,
+	SANDBOX_END_TIMEOUT,
+	SANDBOX_END_GUEST_EXIT,
+	SANDBOX_END_OOM,
+	SANDBOX_END_HOST_SHUTDOWN,
+	SANDBOX_END_CRASH,
+	SANDBOX_END_CREATE_FAILED,
+	SANDBOX_END_MAX,
+};
+
+/* What of the host a sandbox holds */
+enum sandbox_held {
+	HELD_DIR = 1 << 0,	/* <state>/sandboxes/<id>, <run>/vm/<id> */
+	HELD_TAP = 1 << 1,
+	HELD_RULES = 1 << 2,
+	HELD_DOMAIN = 1 << 3,
+	HELD_SCOPE = 1 << 4,
+	HELD_TIMER = 1 << 5,
+};
+
+/* What the user asked for. JSON members are owned; NULL = not given. */
+struct sandbox_options {
+	const struct template *template;
+	char *name;			/* the template name as requested */
+	uint64_t timeout_sec;		/* 0 = none */
+	json_object *metadata, *envs;	/* {str: str}, never NULL after parsing */
+	json_object *network, *security, *lifecycle;	/* as received */
+	char *policy_text;		/* JSON text for DECLAW_SECURITY_POLICY, "{}" without a policy */
+	bool inspection;		/* the policy needs traffic inspection */
+	bool pause_on_timeout, auto_resume;
+	bool secure;
+};
+
+typedef void (*sandbox_done_fn)(void *userdata, enum fault fault, const char *detail);
+
+struct sandbox_waiter {
+	struct list link;
+	sandbox_done_fn fn;
+	void *userdata;
+};
+
+struct sandbox {
+	struct list link;		/* manager, newest first */
+	struct manager *manager;
+	unsigned int refs;
+	char id[SANDBOX_ID_MAX];
+	char *owner;
+	struct sandbox_options options;
+	char *template_id;
+	uint64_t vcpus, memory_mb, disk_mb;
+
+	enum sandbox_state state;
+	enum sandbox_end end;
+	uint64_t created_usec, started_usec, deadline_usec, ended_usec;	/* realtime; 0 = none */
+	char envd_token[48], traffic_token[48];
+
+	unsigned int held;		/* enum sandbox_held bits */
+	bool destroying;
+	bool boot_slot;			/* holds one of boots_at_once */
+	struct list boot_link;		/* waits for one */
+	bool step_pending;		/* an asynchronous step of create.c will still call back */
+	unsigned int destroy_pending;	/* parts of destroy.c under way */
+	pid_t pid;
+	char tap[16];
+	char mac[18];
+	char uuid[37];
+	char unit[64];			/* declaw-sbx-xxxxxxxxxx.scope */
+	struct agent *agent;
+	bool agent_up;
+	bool adopted;			/* found at start; its processes are not compared with the guest's yet */
+	struct console *console;	/* while booting */
+	uint64_t agent_id;
+
+	struct list procs;		/* struct proc */
+	struct list create_waiters, destroy_waiters;	/* struct sandbox_waiter */
+};
+
+const char *sandbox_state_name(enum sandbox_state s);
+enum sandbox_state sandbox_state_from_name(const char *name);
+const char *sandbox_end_name(enum sandbox_end e);
+enum sandbox_end sandbox_end_from_name(const char *name);
+
+void sandbox_options_done(struct sandbox_options *o);
+
+struct sandbox *sandbox_ref(struct sandbox *sb);
+struct sandbox *sandbox_unref(struct sandbox *sb);
+DEFINE_CLEANUP(struct sandbox *, sandbox_unref)
+
+void sandbox_set_state(struct sandbox *sb, enum sandbox_state state);
+/* Writes sandbox.json; a failure is logged and returned. */
+int sandbox_save(struct sandbox *sb);
+/* Creates an object that is linked nowhere; fills ids, tokens and names. Takes options. */
+int sandbox_new(struct manager *m, const char *id, const char *owner, struct sandbox_options *options, struct sandbox **ret);
+
+/* <state>/sandboxes/<id>/<file>, malloc'ed; file NULL = the directory */
+char *sandbox_path(const struct sandbox *sb, const char *file);
+char *sandbox_run_path(const struct sandbox *sb, const char *file);
+
+int sandbox_wait(struct list *waiters, sandbox_done_fn fn, void *userdata);
+void sandbox_wake(struct list *waiters, enum fault fault, const char *detail);
+/* Drops the waiter of that userdata: its caller went away. */
+void sandbox_unwait(struct list *waiters, const void *userdata);
+
+/* NAME=value strings for a process: session < command < DECLAW_*. extra: {str: str} or NULL. */
+int sandbox_env(const struct sandbox *sb, json_object *extra, char ***ret);
+
+#endif

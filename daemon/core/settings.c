@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Configuration. Every key is a row here and a commented line with its default in units/declawd.conf; a test compares
+ * the two. Values are checked at load: the daemon refuses to start on a file it does not understand.
+ */
+#include "core/settings.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "util/clock.h"
+#include "util/conf.h"
+#include "util/str.h"
+
+#define ROW(sec, k, t, field, ...) { .section = sec, .key = k, .type = t, .offset = offsetof(struct settings, field), __VA_ARGS__ }
+#define RANGE(lo, hi) .min = (lo), .max = (hi)
+#define HOUR (3600ull * USEC_PER_SEC)
+
+static const struct conf_key settings_keys[] = {
+	ROW("api", "listen", CONF_LIST, listen),
+	ROW("api", "keys_file", CONF_STRING, keys_file),
+	ROW("api", "sandbox_domain", CONF_STRING, sandbox_domain),
+	ROW("api", "connections_max", CONF_U64, connections_max, RANGE(16, 65536)),
+	ROW("api", "connections_per_address_max", CONF_U64, connections_per_address_max, RANGE(1, 65536)),
+	ROW("api", "idle_timeout", CONF_USEC, idle_timeout_usec, RANGE(USEC_PER_SEC, 24 * HOUR)),
+	ROW("api", "raw_body_max", CONF_SIZE, raw_body_max, RANGE(1ull << 20, 1ull << 50)),
+	ROW("sandbox", "template_fallback", CONF_BOOL, template_fallback),
+	ROW("sandbox", "timeout_default", CONF_USEC, timeout_default_usec, RANGE(USEC_PER_SEC, 720 * HOUR)),
+	ROW("sandbox", "boot_timeout", CONF_USEC, boot_timeout_usec, RANGE(USEC_PER_SEC, HOUR)),
+	ROW("sandbox", "killed_retention", CONF_USEC, killed_retention_usec, RANGE(0, 720 * HOUR)),
+	ROW("sandbox", "sandboxes_max", CONF_U64, sandboxes_max, RANGE(1, 4096)),
+	ROW("sandbox", "boots_at_once", CONF_U64, boots_at_once, RANGE(1, 256)),
+	ROW("sandbox", "spool_max", CONF_SIZE, spool_max, RANGE(1ull << 20, 1ull << 40)),
+	ROW("host", "state_dir", CONF_STRING, state_dir),
+	ROW("host", "run_dir", CONF_STRING, run_dir),
+	ROW("host", "slice", CONF_STRING, slice),
+	ROW("host", "vm_group", CONF_STRING, vm_group),
+	ROW("host", "libvirt_uri", CONF_STRING, libvirt_uri),
+	ROW("host", "libvirt_pid_dir", CONF_STRING, libvirt_pid_dir),
+	ROW("host", "emulator", CONF_STRING, emulator),
+	ROW("host", "accelerator", CONF_ENUM, accelerator, .choices = "auto|kvm|tcg"),
+	ROW("host", "accelerator_probe_timeout", CONF_USEC, accel_probe_usec, RANGE(USEC_PER_SEC, 600 * USEC_PER_SEC)),
+	ROW("host", "tsc_khz", CONF_U64, tsc_khz, RANGE(0, 100000000)),
+	ROW("host", "workers", CONF_U64, workers, RANGE(6, 64)),
+	ROW("log", "level", CONF_ENUM, log_level, .choices = "emerg|alert|crit|err|warning|notice|info|debug"),
+	{ .section = NULL },
+};
+
+/* Written as text so that defaults pass through the same checks as a file. */
+static const char settings_defaults[] =
+	"[api]\n"
+	"listen = 127.0.0.1:8080, [::1]:8080\n"
+	"keys_file = /etc/declaw/keys\n"
+	"sandbox_domain = declaw.local\n"
+	"connections_max = 2048\n"
+	"connections_per_address_max = 2048\n"
+	"idle_timeout = 5min\n"
+	"raw_body_max = 500M\n"
+	"[sandbox]\n"
+	"template_fallback = no\n"
+	"timeout_default = 5min\n"
+	"boot_timeout = 2min\n"
+	"killed_retention = 1h\n"
+	"sandboxes_max = 256\n"
+	"boots_at_once = 4\n"
+	"spool_max = 64M\n"
+	"[host]\n"
+	"state_dir = /var/lib/declaw\n"
+	"run_dir = /run/declaw\n"
+	"slice = declaw.slice\n"
+	"vm_group = declaw-vm\n"
+	"libvirt_uri = qemu:///session?socket=/run/declaw/libvirt/libvirt/libvirt-sock\n"
+	"libvirt_pid_dir = /run/declaw/libvirt/libvirt/qemu/run\n"
+	"emulator = /usr/bin/qemu-system-x86_64\n"
+	"accelerator = auto\n"
+	"accelerator_probe_timeout = 20s\n"
+	"tsc_khz = 0\n"
+	"workers = 12\n"
+	"[log]\n"
+	"level = info\n";
+
+int settings_load(struct settings *s, const char *path, bool required, char **ret_error)
+{
+	_cleanup_free_ char *dir = NULL;
+	struct stat st;
+	int r;
+
+	memset(s, 0, sizeof(*s));
+	r = conf_parse("defaults", settings_defaults, sizeof(settings_defaults) - 1, settings_keys, s, ret_error);
+	if (r < 0)
+		return r;
+	if (required || stat(path, &st) == 0) {
+		r = conf_load(path, settings_keys, s, ret_error);
+		if (r < 0)
+			return r;
+	}
+	dir = str_format("%s.d", path);
+	if (!dir)
+		return -ENOMEM;
+	return conf_load_dir(dir, settings_keys, s, ret_error);
+}
+
+void settings_done(struct settings *s)
+{
+	conf_done(settings_keys, s);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* /etc/declaw/declawd.conf and /etc/declaw/declawd.conf.d/: one struct, one table, one documented default per key. */
+#ifndef DECLAW_SETTINGS_H
+#define DECLAW_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
+
+struct settings {
+	/* [api] */
+	char **listen;
+	char *keys_file, *sandbox_domain;
+	uint64_t connections_max, connections_per_address_max, idle_timeout_usec, raw_body_max;
+	/* [sandbox] */
+	bool template_fallback;
+	uint64_t timeout_default_usec, boot_timeout_usec, killed_retention_usec, sandboxes_max, boots_at_once;
+	uint64_t spool_max;
+	/* [host] */
+	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *emulator;
+	int accelerator;
+	uint64_t accel_probe_usec, tsc_khz, workers;
+	/* [log] */
+	int log_level;
+};
+
+/* Defaults, then path (may be absent when !required), then path + ".d". error: malloc'ed sentence. */
+int settings_load(struct settings *s, const char *path, bool required, char **ret_error);
+void settings_done(struct settings *s);
+
+#endif
