@@ -34,7 +34,8 @@ files_hash() {
 	done | sha256sum | cut -d' ' -f1
 }
 
-file_hash() { sha256sum <"$1" | cut -d' ' -f1; }
+# openssl is three times as fast as sha256sum, which matters for images of several GiB.
+file_hash() { openssl dgst -sha256 -r <"$1" | cut -d' ' -f1; }
 
 # Package names of a list file: comments and empty lines dropped.
 list_read() { sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$1"; }

@@ -14,7 +14,6 @@
 # what goes into an image. Which mirrors to use is mmdebstrap's default (or --sources FILE).
 
 SUITE=bookworm
-APT_READY=
 
 # Everything apt must be told to work in the private root; the host's proxy settings still hold.
 apt_private() {
@@ -31,7 +30,7 @@ apt_private() {
 # Let mmdebstrap lay out an apt root with its default mirrors and fetch the package lists.
 apt_update() {
 	local new line opts=()
-	[ -z "$APT_READY" ] || return 0
+	[ "$(cat "$CACHE/apt/updated-by" 2>/dev/null)" != "$$ $BUILD_START" ] || return 0
 	step "fetch: reading the package lists of $SUITE"
 	while read -r line; do
 		opts+=("--aptopt=$line")
@@ -46,8 +45,10 @@ apt_update() {
 	rm -f "$new"/apt/etc/apt/apt.conf.d/*mmdebstrap*
 	mkdir -p "$new/apt/var/cache/apt/archives/partial" "$new/apt/var/lib/apt/lists/partial"
 	rm -rf --one-file-system "$CACHE/apt"
+	echo "$$ $BUILD_START" >"$new/apt/updated-by"
 	mv -T "$new/apt" "$CACHE/apt"
-	APT_READY=1
+	cp "$CACHE/apt/etc/apt/sources.list" "$CACHE/sources.list.new"
+	mv "$CACHE/sources.list.new" "$CACHE/sources.list"
 }
 
 # The newest versions of a template's packages with all they depend on: lines `name=version`.
@@ -133,7 +134,7 @@ fetch_locked() {
 	local what=$1 want=() lines
 	mapfile -t want < <(lock_lines "$what" | cut -d' ' -f1)
 	[ ${#want[@]} -gt 0 ] || return 1
-	if ! debs_lines "${want[@]}" >/dev/null 2>&1; then
+	if [ ! -f "$CACHE/sources.list" ] || ! debs_lines "${want[@]}" >/dev/null 2>&1; then
 		apt_update
 		debs_download "${want[@]}" || return 1
 	fi
@@ -167,12 +168,21 @@ report_drift() {
 }
 
 # fetch_set WHAT RESOLVER ARGS...: sets SET_LINES (the packages) and SET_LOCK (matches, drift).
-# shellcheck disable=SC2034 # read by the parts that build
+# One at a time: the jobs share the private apt root.
 fetch_set() {
+	local lock
+	mkdir -p "$CACHE/debs"
+	exec {lock}>"$CACHE/.lock"
+	flock "$lock"
+	fetch_one "$@"
+	exec {lock}>&-
+}
+
+# shellcheck disable=SC2034 # SET_LOCK is read by the parts that build
+fetch_one() {
 	local what=$1 resolver=$2 request
 	shift 2
 	request=$(printf '%s\n' "$@" | LC_ALL=C sort | sha256sum | cut -d' ' -f1)
-	mkdir -p "$CACHE/debs"
 	SET_LOCK=matches
 	if [ "$MODE" = update ]; then
 		fetch_newest "$what" "$resolver" "$@"

@@ -53,8 +53,11 @@ tree_install() {
 		--dpkgopt='path-exclude=/usr/share/locale/*' \
 		--dpkgopt='path-exclude=/usr/share/lintian/*' \
 		--dpkgopt='path-exclude=/usr/share/go-*/test/*' \
-		--customize-hook="$IMAGES/lib/customize \"\$1\" '$CACHE/apt/etc/apt/sources.list'" \
+		--customize-hook="$IMAGES/lib/customize \"\$1\" '$CACHE/sources.list'" \
 		'' "$tree" "deb [trusted=yes] copy:$archive ./"
+	# mmdebstrap's own clean-up no longer knows the archive once the sources are replaced.
+	find "$tree/var/lib/apt/lists" -mindepth 1 -delete
+	mkdir -p "$tree/var/lib/apt/lists/partial"
 }
 
 # Numbers of the inodes in use in image $1: what dumpe2fs does not list as free.
@@ -112,6 +115,7 @@ template_key() {
 		files_hash "$IMAGES"/lib/{common,fetch,rootfs}.sh "$IMAGES/lib/customize" \
 			"$IMAGES/templates/$1"/{packages,template.conf}
 		lock_lines "$1"
+		[ -z "$SOURCES" ] || file_hash "$SOURCES"
 	} | sha256sum | cut -d' ' -f1
 }
 
