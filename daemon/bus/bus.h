@@ -37,12 +37,14 @@ struct bus_scope_spec {
 	uint64_t cpu_weight;		/* 0 = default */
 };
 
-/* What a timer does when it elapses: starts `activates` (a unit that must exist). */
+/*
+ * When a timer elapses systemd starts the service of the same name (systemd 252 does not let a transient timer name
+ * another): x@y.timer starts x@y.service, which must exist.
+ */
 struct bus_timer_spec {
-	const char *unit;		/* declaw-sbx-xxxxxxxxxx.timer */
+	const char *unit;		/* declaw-expire@sbx-xxxxxxxxxx.timer */
 	const char *description;
 	uint64_t after_usec;		/* from now, monotonic */
-	const char *activates;
 };
 
 struct bus_unit { char name[128]; char active[24]; };

@@ -26,7 +26,7 @@ enum op_step { STEP_QUEUED, STEP_START, STEP_RESET, STEP_STOP, STEP_KILL, STEP_L
 
 /* Copies of what bus_scope_start() and bus_timer_set() were given. */
 struct unit_spec {
-	char *description, *slice, *activates;
+	char *description, *slice;
 	pid_t pid;
 	uint64_t memory_max, tasks_max, cpu_quota_usec, cpu_weight, after_usec;
 };

@@ -38,11 +38,10 @@ static int append_scope(const struct unit_spec *s, sd_bus_message *m)
 
 static int append_timer(const struct unit_spec *s, sd_bus_message *m)
 {
-	return sd_bus_message_append(m, "(sv)(sv)(sv)(sv)",
+	return sd_bus_message_append(m, "(sv)(sv)(sv)",
 				     "TimersMonotonic", "a(st)", 1, "OnActiveSec", s->after_usec,
 				     "AccuracyUSec", "t", TIMER_ACCURACY_USEC,
-				     "RemainAfterElapse", "b", 0,
-				     "Unit", "s", s->activates);
+				     "RemainAfterElapse", "b", 0);
 }
 
 int spec_append(const struct op *o, sd_bus_message *m)
@@ -64,7 +63,6 @@ void spec_done(struct unit_spec *s)
 {
 	free(s->description);
 	free(s->slice);
-	free(s->activates);
 }
 
 static void out_of_memory(bus_done_fn fn, void *userdata)
@@ -100,11 +98,10 @@ void bus_timer_set(struct bus *b, const struct bus_timer_spec *spec, bus_done_fn
 	if (o) {
 		o->fn.done = fn;
 		o->spec = (struct unit_spec) {
-			.description = strdup(spec->description), .activates = strdup(spec->activates),
-			.after_usec = spec->after_usec,
+			.description = strdup(spec->description), .after_usec = spec->after_usec,
 		};
 	}
-	if (!o || !o->spec.description || !o->spec.activates) {
+	if (!o || !o->spec.description) {
 		op_free(o);
 		out_of_memory(fn, userdata);
 		return;

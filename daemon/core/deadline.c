@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Deadlines are systemd timers, one per sandbox: declaw-sbx-....timer, which starts declaw-expire@<id>.service.
+ * Deadlines are systemd timers, one per sandbox: declaw-expire@<id>.timer, which starts the service of that name.
  *
  * While the daemon runs it hears of the elapsed timer by the unit's removal (RemainAfterElapse is off) and acts. While it
  * does not run, the service wants declawd.service, which thereby starts, and recovery ends what is overdue. The timer
@@ -23,13 +23,12 @@ static void timer_set(void *userdata, int error, const char *message)
 
 void sandbox_arm_deadline(struct sandbox *sb)
 {
-	_cleanup_free_ char *unit = str_format("declaw-%s.timer", sb->id);
-	_cleanup_free_ char *service = str_format("declaw-expire@%s.service", sb->id);
+	_cleanup_free_ char *unit = str_format(TIMER_FORMAT, sb->id);
 	_cleanup_free_ char *description = str_format("Deadline of Declaw sandbox %s", sb->id);
 	uint64_t now = clock_realtime();
 	struct bus_timer_spec spec;
 
-	if (!unit || !service || !description)
+	if (!unit || !description)
 		return;
 	if (!sb->deadline_usec || sb->state != SANDBOX_RUNNING) {
 		if (sb->held & HELD_TIMER) {
@@ -43,7 +42,6 @@ void sandbox_arm_deadline(struct sandbox *sb)
 		.unit = unit,
 		.description = description,
 		.after_usec = sb->deadline_usec > now ? sb->deadline_usec - now : 1,
-		.activates = service,
 	};
 	sb->held |= HELD_TIMER;
 	sandbox_ref(sb);

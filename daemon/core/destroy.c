@@ -184,7 +184,7 @@ void sandbox_destroy_resume(struct sandbox *sb)
 		virt_domain_destroy(m->virt, sb->id, domain_gone, sb);
 	}
 	if (sb->held & HELD_TIMER) {
-		_cleanup_free_ char *timer = str_format("declaw-%s.timer", sb->id);
+		_cleanup_free_ char *timer = str_format(TIMER_FORMAT, sb->id);
 
 		if (timer) {
 			first_half_add(sb);

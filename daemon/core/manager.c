@@ -46,14 +46,23 @@ static void on_virt_connected(void *userdata, bool up)
 		log_warning("libvirt is gone; running sandboxes go on, new ones are refused until it is back");
 }
 
+bool unit_sandbox_id(const char *unit, char ret[SANDBOX_ID_MAX])
+{
+	const char *p = strstr(unit, "sbx-");
+
+	if (!p || !(str_ends(unit, ".scope") || str_ends(unit, ".timer")))
+		return false;
+	snprintf(ret, SANDBOX_ID_MAX, "%.14s", p);
+	return ident_sandbox_valid(ret);
+}
+
 static void on_unit_removed(void *userdata, const char *unit)
 {
 	struct manager *m = userdata;
 	char id[SANDBOX_ID_MAX];
 	struct sandbox *sb;
 
-	snprintf(id, sizeof(id), "%.14s", unit + strlen("declaw-"));
-	sb = ident_sandbox_valid(id) ? manager_find(m, id) : NULL;
+	sb = unit_sandbox_id(unit, id) ? manager_find(m, id) : NULL;
 	if (!sb || sb->destroying)
 		return;
 	if (str_ends(unit, ".timer")) {
@@ -349,7 +358,7 @@ int manager_start(struct manager *m, void (*on_ready)(void *userdata), void *use
 
 	m->on_ready = on_ready;
 	m->ready_userdata = userdata;
-	r = bus_new(m->event, "declaw-sbx-", &bus_ops, m, &m->bus);
+	r = bus_new(m->event, "declaw-", &bus_ops, m, &m->bus);
 	if (r == 0)
 		r = virt_new(m->event, m->workers, m->settings.libvirt_uri, m->settings.libvirt_pid_dir, &virt_ops, m, &m->virt);
 	if (r == 0)

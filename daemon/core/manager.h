@@ -96,6 +96,11 @@ void sandbox_destroy_resume(struct sandbox *sb);
 /* recover.c */
 void recover_run(struct manager *m);
 
+#define SCOPE_FORMAT "declaw-%s.scope"
+#define TIMER_FORMAT "declaw-expire@%s.timer"
+/* The sandbox id in the name of a scope or timer of ours; false: it is none. */
+bool unit_sandbox_id(const char *unit, char ret[SANDBOX_ID_MAX]);
+
 /* deadline.c: (re)arm or clear the timer unit from deadline_usec; end what is overdue. */
 void sandbox_arm_deadline(struct sandbox *sb);
 void sandbox_deadline_elapsed(struct sandbox *sb);

@@ -144,10 +144,7 @@ static void remove_stray_units(struct recovery *rc)
 		const char *name = rc->units[i].name;
 		char id[SANDBOX_ID_MAX];
 
-		if (!str_starts(name, "declaw-sbx-"))
-			continue;
-		snprintf(id, sizeof(id), "%.14s", name + strlen("declaw-"));
-		if (!ident_sandbox_valid(id) || owner_of(rc, id))
+		if (!unit_sandbox_id(name, id) || owner_of(rc, id))
 			continue;
 		rc->strays++;
 		if (str_ends(name, ".scope"))
@@ -257,7 +254,7 @@ static void have_chains(void *userdata, int error, const char (*names)[16], size
 	if (n > 0)
 		memcpy(rc->chains, names, n * sizeof(*names));
 	rc->n_chains = n;
-	bus_units_list(rc->m->bus, "declaw-sbx-*", have_units, rc);
+	bus_units_list(rc->m->bus, "declaw-*sbx-*", have_units, rc);
 }
 
 static void have_domains(void *userdata, int error, const struct virt_domain *v, size_t n)

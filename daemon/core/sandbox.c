@@ -107,7 +107,7 @@ int sandbox_new(struct manager *m, const char *id, const char *owner, struct san
 	token_make(sb->traffic_token, sizeof(sb->traffic_token), "traffic-");
 	uuid_make(sb->uuid);
 	snprintf(sb->tap, sizeof(sb->tap), "dcl%s", ident_short(id));
-	snprintf(sb->unit, sizeof(sb->unit), "declaw-%s.scope", id);
+	snprintf(sb->unit, sizeof(sb->unit), SCOPE_FORMAT, id);
 	tap_mac(id, sb->mac);
 	sb->options = *options;
 	memset(options, 0, sizeof(*options));

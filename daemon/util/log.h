@@ -14,11 +14,11 @@
 #include "util/macro.h"
 
 /* 128-bit message ids of units/declawd.catalog, as 32 hex digits */
-#define MSG_DAEMON_READY	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a01"
-#define MSG_SANDBOX_CREATED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a02"
-#define MSG_SANDBOX_KILLED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a03"
-#define MSG_SANDBOX_FAILED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a04"
-#define MSG_ACCEL_VERDICT	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a05"
+#define MSG_DAEMON_READY	"5c892e8658134072a2e89b19eb8c909d"
+#define MSG_SANDBOX_CREATED	"640b5d7d6d3946068159e09d446c7b60"
+#define MSG_SANDBOX_KILLED	"a7722d74ab144491af9ab457f3d6ecb4"
+#define MSG_SANDBOX_FAILED	"557ce15bc33f452a953b2492a32e1e67"
+#define MSG_ACCEL_VERDICT	"723e4b4bb1a3449c9c702c1bd3e6ff7f"
 #define MSG_SANDBOX_PAUSED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a06"
 #define MSG_SANDBOX_RESUMED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a07"
 #define MSG_RECOVERED		"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a08"
