@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The request table. Linear over its slots: a request costs a process or a file, so the scan is noise.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "agent.h"
+#include "ops.h"
+#include "wire/le.h"
+
+static void request_free(struct request *r)
+{
+	list_unlink(&r->due);
+	free(r->reply);
+	r->reply = NULL;
+	r->len = 0;
+	r->state = REQUEST_FREE;
+}
+
+static bool passed(uint32_t oldest, uint64_t id)
+{
+	return (int32_t)((uint32_t)id - oldest) < 0;
+}
+
+void requests_answered(struct agent *a, uint32_t oldest)
+{
+	struct session *s = &a->session;
+
+	if (s->answered_known && (int32_t)(oldest - s->answered) <= 0)
+		return;
+	s->answered = oldest;
+	s->answered_known = true;
+	for (unsigned int i = 0; i < REQUEST_SLOTS; i++) {
+		struct request *r = &s->requests[i];
+
+		if (r->state == REQUEST_DONE && passed(oldest, r->id))
+			request_free(r);
+	}
+}
+
+/* NULL: more requests are running than the protocol allows. */
+static struct request *request_slot(struct agent *a, uint64_t id, bool *ret_known)
+{
+	struct request *slot = NULL, *oldest = NULL;
+	unsigned int running = 0;
+
+	*ret_known = false;
+	for (unsigned int i = 0; i < REQUEST_SLOTS; i++) {
+		struct request *r = &a->session.requests[i];
+
+		if (r->state == REQUEST_FREE) {
+			slot = slot ?: r;
+			continue;
+		}
+		if (!r->orphan && r->id == id) {
+			*ret_known = true;
+			return r;
+		}
+		if (r->state == REQUEST_RUNNING)
+			running++;
+		else if (list_empty(&r->due) && (!oldest || r->order < oldest->order))
+			oldest = r;
+	}
+	if (running >= DCLW_REQUESTS_MAX)
+		return NULL;
+	if (!slot && oldest) {
+		request_free(oldest);
+		slot = oldest;
+	}
+	return slot;
+}
+
+static void request_due(struct request *r)
+{
+	list_unlink(&r->due);
+	list_append(&r->agent->session.replies_due, &r->due);
+}
+
+void request_on_frame(struct agent *a, const struct wire_frame *f)
+{
+	struct request *r;
+	bool known;
+
+	if (f->header.offset == 0 || f->header.length < 2) {
+		session_protocol_error(a, "request without an id or operation");
+		return;
+	}
+	requests_answered(a, f->header.arg);
+	if (passed(a->session.answered, f->header.offset))
+		return;		/* the host said that it does not wait for this one */
+	r = request_slot(a, f->header.offset, &known);
+	if (!r) {
+		session_protocol_error(a, "more than %u requests", DCLW_REQUESTS_MAX);
+		return;
+	}
+	if (known) {
+		if (r->state == REQUEST_DONE)
+			request_due(r);
+		return;
+	}
+	r->state = REQUEST_RUNNING;
+	r->orphan = false;
+	r->id = f->header.offset;
+	r->op = le16_load(f->payload);
+	ops_dispatch(r, f->payload + 2, f->header.length - 2);
+}
+
+static void request_finish(struct request *r, int error, const uint8_t *reply, size_t len)
+{
+	if (r->state != REQUEST_RUNNING)
+		return;
+	r->state = REQUEST_DONE;
+	r->order = ++r->agent->session.request_order;
+	if (r->orphan) {
+		request_free(r);
+		return;
+	}
+	r->error = error;
+	r->reply = len > 0 ? malloc(len) : NULL;
+	r->len = r->reply ? len : 0;
+	if (len > 0 && !r->reply)
+		r->error = ENOMEM;
+	else if (len > 0)
+		memcpy(r->reply, reply, len);
+	request_due(r);
+	if (passed(r->agent->session.answered, r->id))
+		request_free(r);
+}
+
+void request_done(struct request *r, const struct wire_writer *w)
+{
+	if (w && (w->error || w->len > DCLW_PAYLOAD_MAX))
+		request_fail(r, EMSGSIZE, "the reply does not fit a frame");
+	else
+		request_finish(r, 0, w ? w->buf : NULL, w ? w->len : 0);
+}
+
+void request_fail(struct request *r, int error, const char *fmt, ...)
+{
+	uint8_t buf[512];
+	char text[400];
+	struct wire_writer w;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	wire_writer_init(&w, buf, sizeof(buf));
+	wire_put_str(&w, DCLW_TAG_MESSAGE, text);
+	request_finish(r, error > 0 ? error : EIO, buf, w.len);
+}
+
+void requests_hello(struct agent *a, bool same_instance)
+{
+	struct session *s = &a->session;
+
+	for (unsigned int i = 0; i < REQUEST_SLOTS; i++) {
+		struct request *r = &s->requests[i];
+
+		/* The host repeats what it waits for; unasked replies would be frames it does not expect. */
+		list_unlink(&r->due);
+		if (same_instance || r->state == REQUEST_FREE)
+			continue;
+		r->orphan = true;
+		if (r->state == REQUEST_DONE)
+			request_free(r);
+	}
+	if (!same_instance) {
+		s->answered = 0;
+		s->answered_known = false;
+	}
+}
+
+void requests_free(struct agent *a)
+{
+	for (unsigned int i = 0; i < REQUEST_SLOTS; i++) {
+		if (a->session.requests[i].state != REQUEST_FREE)
+			request_free(&a->session.requests[i]);
+	}
+}
