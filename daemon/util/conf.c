@@ -145,7 +145,7 @@ int conf_parse(const char *name, const char *text, size_t len, const struct conf
 	}
 	while (keys[n].section)
 		n++;
-	copy = strndup(text, len);
+	copy = strndup(len ? text : "", len);
 	seen = calloc(n + 1, sizeof(*seen));
 	if (!copy || !seen)
 		return -ENOMEM;

@@ -220,8 +220,12 @@ static bool scan_value(struct scan *s, unsigned depth)
 
 const char *json_check(const char *text, size_t len, unsigned depth_max, size_t *ret_members)
 {
-	struct scan s = { .p = text, .end = text + len, .depth_max = depth_max };
+	struct scan s = { .depth_max = depth_max };
 
+	if (len == 0)
+		return "value expected";	/* text may be NULL */
+	s.p = text;
+	s.end = text + len;
 	if (!utf8_valid(text, len))
 		return "not valid UTF-8";
 	if (!scan_value(&s, 0))

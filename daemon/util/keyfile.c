@@ -220,7 +220,7 @@ int keyfile_parse(const char *name, const char *text, size_t len, struct keyfile
 		return *ret_error ? -EINVAL : -ENOMEM;
 	}
 	kf = calloc(1, sizeof(*kf));
-	copy = strndup(text, len);
+	copy = strndup(len ? text : "", len);
 	if (!kf || !copy)
 		return -ENOMEM;
 	crypt_init();

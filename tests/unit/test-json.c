@@ -9,10 +9,7 @@ struct text {
 	const char *data;
 	size_t len;
 };
-#define T(literal)                                                                                 \
-	{                                                                                          \
-		literal, sizeof(literal) - 1                                                       \
-	}
+#define T(literal) { literal, sizeof(literal) - 1 }
 
 static const struct text good[] = {
 	T("null"),
@@ -134,6 +131,15 @@ Test(json, takes_nothing_else)
 	test_leaks();
 }
 
+Test(json, nothing_at_all_is_an_error)
+{
+	json_object *o;
+	const char *error = "";
+
+	cr_assert_eq(json_parse(NULL, 0, &o, &error), JSON_E_SYNTAX);
+	cr_assert_str_eq(error, "value expected");
+}
+
 /* The text need not be terminated, and nothing behind it is looked at. */
 Test(json, stays_inside_the_length)
 {
@@ -144,6 +150,7 @@ Test(json, stays_inside_the_length)
 	memcpy(exact, "12", 2);
 	cr_assert_eq(json_parse(exact, 2, &o, &error), 0);
 	cr_assert_eq(json_object_get_int(o), 12);
+	json_object_put(TAKE_PTR(o));
 	cr_assert_eq(json_parse("[]garbage", 2, &o, &error), 0);
 }
 
