@@ -23,6 +23,8 @@ DEFINE_CLEANUP(virDomainPtr, virDomainFree)
 
 static int error_map(const virError *e)
 {
+	const char *text = e->message ? e->message : "";
+
 	switch (e->code) {
 	case VIR_ERR_NO_DOMAIN:
 		return -ENOENT;
@@ -33,8 +35,9 @@ static int error_map(const virError *e)
 	case VIR_ERR_RPC:
 		return -ENOTCONN;
 	case VIR_ERR_OPERATION_FAILED:
-		/* virDomainObjListAdd() has no code of its own for a name in use. */
-		return e->message && strstr(e->message, "already exists") ? -EEXIST : -EIO;
+	case VIR_ERR_OPERATION_INVALID:
+		/* A name or uuid in use has no code of its own. */
+		return strstr(text, "already exists") || strstr(text, "already active") ? -EEXIST : -EIO;
 	default:
 		/* Errors of the transport carry whatever code, but this domain. */
 		return e->domain == VIR_FROM_RPC || e->domain == VIR_FROM_REMOTE ? -ENOTCONN : -EIO;

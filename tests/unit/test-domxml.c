@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* virt/domxml: golden files, escaping, limits. That libvirt accepts the result: test-domxml-libvirtd.c. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/golden.h"
+#include "util/macro.h"
+#include "virt/domxml.h"
+
+static struct dom_spec example(void)
+{
+	return (struct dom_spec) {
+		.name = "sbx-0123456789",
+		.uuid = "7f1c2a52-6d3b-4a52-9d0e-3c1f2b9a8d01",
+		.emulator = "/usr/bin/qemu-system-x86_64",
+		.vcpus = 2,
+		.memory_bytes = 512u << 20,
+		.kernel = "/var/lib/declaw/boot/vmlinuz",
+		.initramfs = "/var/lib/declaw/boot/initramfs",
+		.cmdline = "console=ttyS0 quiet",
+		.disk = "/var/lib/declaw/sandboxes/sbx-0123456789/disk.qcow2",
+		.backing = "/var/lib/declaw/templates/base/rootfs.ext4",
+		.tap = "dcl0123456789",
+		.mac = "02:40:bf:14:df:8c",
+		.agent_socket = "/run/declaw/vm/sbx-0123456789/agent.sock",
+		.console_socket = "/run/declaw/vm/sbx-0123456789/console.sock",
+	};
+}
+
+Test(domxml, tcg)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = domxml_format(&s);
+
+	golden_check("domain-tcg.xml", xml);
+}
+
+Test(domxml, kvm)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.kvm = true;
+	xml = domxml_format(&s);
+	golden_check("domain-kvm.xml", xml);
+}
+
+/* The accelerator's probe: a guest that only has to say hello. */
+Test(domxml, probe)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.kvm = s.no_disk = s.no_net = true;
+	s.disk = s.backing = s.tap = s.mac = NULL;
+	xml = domxml_format(&s);
+	golden_check("domain-probe.xml", xml);
+}
+
+Test(domxml, escapes)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.name = "a<b>&'\"\n%s";
+	s.kernel = "/x'/><evil/>";
+	xml = domxml_format(&s);
+	cr_assert_not_null(strstr(xml, "<name>a&lt;b&gt;&amp;&apos;&quot;?%s</name>"));
+	cr_assert_not_null(strstr(xml, "<kernel>/x&apos;/&gt;&lt;evil/&gt;</kernel>"));
+	cr_assert_null(strstr(xml, "<evil"));
+}
+
+/* Every device names its bus: libvirt would look for PCI otherwise. */
+Test(domxml, every_device_is_mmio)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = domxml_format(&s);
+	int n = 0;
+
+	for (const char *p = xml; (p = strstr(p, "<address type='virtio-mmio'/>")); p++)
+		n++;
+	cr_assert_eq(n, 3, "disk, net, serial controller: %d", n);
+}
+
+Test(domxml, too_long_is_refused)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *huge = malloc(128 * 1024);
+
+	memset(huge, 'x', 128 * 1024 - 1);
+	huge[128 * 1024 - 1] = '\0';
+	s.cmdline = huge;
+	cr_assert_null(domxml_format(&s));
+	cr_assert_null(domxml_cmdline(true, 0, huge));
+}
+
+Test(domxml, cmdline)
+{
+	static const struct {
+		bool kvm;
+		unsigned int khz;
+		const char *extra, *want;
+	} v[] = {
+		{ true, 2000000, NULL, "console=ttyS0 quiet panic=-1" },
+		{ true, 2000000, "a=b", "console=ttyS0 quiet panic=-1 a=b" },
+		{ false, 2000000, NULL,
+		  "console=ttyS0 quiet panic=-1 no_timer_check tsc_early_khz=2000000 lpj=8000000" },
+		{ false, 4294967295u, "x", "console=ttyS0 quiet panic=-1 no_timer_check tsc_early_khz=4294967295 "
+					  "lpj=17179869180 x" },
+		{ false, 0, "", "console=ttyS0 quiet panic=-1 no_timer_check" },
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(v); i++) {
+		_cleanup_free_ char *s = domxml_cmdline(v[i].kvm, v[i].khz, v[i].extra);
+
+		cr_assert_str_eq(s, v[i].want);
+	}
+}
