@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Sandbox } from '@declaw/sdk';
-import { del, get, patch, post } from './lib/api.mjs';
+import { del, get, listIds, patch, post } from './lib/api.mjs';
 import { assertError, assertOk, assertSandbox, assertTimestamp } from './lib/check.mjs';
 import { BOOT_MS, killAll, until } from './lib/sandbox.mjs';
 
@@ -151,4 +151,15 @@ test('delete in the background answers 202 at once', { timeout: 2 * BOOT_MS }, a
 	} finally {
 		await killAll([id]);
 	}
+});
+
+test('a client that leaves during create leaves no sandbox behind', { timeout: 2 * BOOT_MS }, async () => {
+	const before = await listIds();
+	const leave = new AbortController();
+	const gone = post('/sandboxes', {}, { signal: leave.signal, agent: false });
+
+	setTimeout(() => leave.abort(), 500);
+	await assert.rejects(gone, { name: 'AbortError' });
+	await until('nothing of it is left', async () =>
+		(await listIds()).every((id) => before.includes(id)), BOOT_MS, 200);
 });

@@ -8,7 +8,7 @@ const many = (n, value = 'v') => Object.fromEntries(Array.from({ length: n }, (_
 const deep = (n) => '{"metadata":'.repeat(n) + '1' + '}'.repeat(n);
 
 const json = 'invalid_json';
-const field = 'invalid_argument';
+const field = 'invalid_field';
 
 // Raw bodies for POST /sandboxes that are no JSON object.
 export const malformed = [
@@ -23,9 +23,9 @@ export const malformed = [
 	['a byte-order mark in UTF-16', Buffer.from('\ufeff{}', 'utf16le'), 400, json],
 	['a NUL behind the object', Buffer.from('{}\0'), 400, json],
 	['nesting without end', deep(5000), 400, json],
-	['an array', '[]', 400, /^invalid_(json|argument)$/],
-	['a string', '"base"', 400, /^invalid_(json|argument)$/],
-	['null', 'null', 400, /^invalid_(json|argument)$/],
+	['an array', '[]', 400, json],
+	['a string', '"base"', 400, json],
+	['null', 'null', 400, json],
 ];
 
 // JSON bodies for POST /sandboxes whose fields are wrong.
