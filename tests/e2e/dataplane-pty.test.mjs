@@ -21,7 +21,7 @@ async function terminal(opts = {}) {
 		...opts, onData: (d) => { term.text += Buffer.from(d).toString('utf8'); },
 	});
 	term.type = (text) => term.handle.sendInput(text);
-	term.shows = (what) => until(`the terminal shows ${what}: ${JSON.stringify(term.text)}`,
+	term.shows = (what) => until(() => `the terminal shows ${what}: ${JSON.stringify(term.text)}`,
 		() => (what instanceof RegExp ? what.test(term.text) : term.text.includes(what)), 20_000);
 	return term;
 }

@@ -11,6 +11,12 @@ import { del } from './api.mjs';
 export { Sandbox } from '@declaw/sdk';
 import { Sandbox } from '@declaw/sdk';
 
+// A failed test may leave a connection open, which would keep its process alive for ever. The timer does
+// not: it only ends a process that has nothing else left to do than to wait.
+after(() => {
+	setTimeout(() => process.exit(), 20_000).unref();
+});
+
 export const BOOT_MS = 60_000;	// generous: a cold boot without hardware virtualisation takes seconds
 
 export async function withSandbox(opts, fn) {
@@ -62,7 +68,7 @@ export async function until(what, fn, ms = 10_000, step = 50) {
 		if (value)
 			return value;
 		if (Date.now() >= end)
-			throw new Error(`waited ${ms} ms in vain: ${what}`);
+			throw new Error(`waited ${ms} ms in vain: ${typeof what === 'function' ? what() : what}`);
 		await new Promise((r) => setTimeout(r, step));
 	}
 }
