@@ -79,6 +79,8 @@ kernel_unpack() {
 	for module in "${GUEST_MODULES[@]}"; do
 		module_add "$module" "$tmp/lib/modules/$release/kernel" "$tmp/out"
 	done
+	chmod 0444 "$tmp/out/vmlinuz"
+	find "$tmp/out" -type f -exec sync {} +
 	mkdir -p "$CACHE/kernel"
 	mv -T "$tmp/out" "$dest"
 }
@@ -125,9 +127,9 @@ boot_build() {
 	[ -f "$kernel/modules.list" ] || kernel_unpack "$deb" "$kernel"
 	step "boot: writing the initramfs"
 	tmp=$(tmp_make)
-	cp --reflink=auto "$kernel/vmlinuz" "$tmp/vmlinuz"
+	ln "$kernel/vmlinuz" "$tmp/vmlinuz"
 	initramfs_make "$AGENT" "$kernel" "$tmp/initramfs" "$epoch"
-	chmod 0644 "$tmp/vmlinuz" "$tmp/initramfs"
+	chmod 0644 "$tmp/initramfs"
 	{
 		echo "kernel_release=$(cat "$kernel/release")"
 		echo "kernel_package=${lines%% *}"
