@@ -64,7 +64,7 @@ struct http_server_ops {
  */
 int http_server_new(sd_event *event, const struct http_server_config *config, const struct http_route *routes,
 		    const struct http_server_ops *ops, void *userdata, struct http_server **ret);
-/* Cancels all requests, then closes. Not from inside a handler or a body callback. */
+/* Cancels all requests, then closes; none may be touched after. Not from inside a handler or a body callback. */
 struct http_server *http_server_free(struct http_server *s);
 /* TCP port of the i-th listening socket (those of config.listen first), 0 when there is none */
 uint16_t http_server_port(const struct http_server *s, size_t i);

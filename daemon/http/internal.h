@@ -30,7 +30,8 @@
 #define HTTP_DRAIN_MAX (1024 * 1024)	/* unread body worth reading to keep a connection alive after an early answer */
 #define HTTP_LINGER_MAX (64 * 1024 * 1024)	/* unread body read so that the early answer is not lost to a reset */
 #define HTTP_REPLY_HEADERS_MAX 16
-#define HTTP_BLOCK_SIZE (64 * 1024)	/* MHD's buffer of a response of known size */
+#define HTTP_BLOCK_SIZE (64 * 1024)	/* MHD's buffer of a response of known size; chunks use its pool */
+#define HTTP_BLOCK_SIZE_UNUSED 4096	/* ... of unknown size: only for HTTP/1.0 */
 #define HTTP_SPINS 4			/* MHD_run() calls in a row before other event sources get their turn */
 
 struct http_listener {

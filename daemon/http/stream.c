@@ -101,13 +101,15 @@ static ssize_t read_content(void *userdata, uint64_t position _unused_, char *re
 
 struct MHD_Response *stream_response(struct http_request *req)
 {
-	uint64_t size = req->stream.size < 0 ? MHD_SIZE_UNKNOWN : (uint64_t)req->stream.size;
+	bool sized = req->stream.size >= 0;
 	struct MHD_Response *response =
-		MHD_create_response_from_callback(size, HTTP_BLOCK_SIZE, read_content, req, NULL);
+		MHD_create_response_from_callback(sized ? (uint64_t)req->stream.size : MHD_SIZE_UNKNOWN,
+						  sized ? HTTP_BLOCK_SIZE : HTTP_BLOCK_SIZE_UNUSED,
+						  read_content, req, NULL);
 
 	/* MHD 0.9.75 ends a chunked answer to HEAD with the last chunk, which the client would take for the start of the
 	 * next answer. This way it neither uses chunks nor the connection again. */
-	if (response && req->stream.size < 0 && str_eq(req->method, "HEAD"))
+	if (response && !sized && str_eq(req->method, "HEAD"))
 		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
 	return response;
 }

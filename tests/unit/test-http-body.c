@@ -330,6 +330,34 @@ Test(http_body, answered_in_the_middle)
 	stop();
 }
 
+/* A streamed answer waits until the body was read and dropped; a body without an end ends the connection. */
+Test(http_body, streamed_answer_before_the_body)
+{
+	struct http_client *c;
+	struct http_request *req;
+
+	start();
+	c = put("POST", "/streamecho", 8 * MIB, false, NULL);
+	AWAIT(&f, f.held);
+	req = TAKE_PTR(f.held);
+	cr_assert_eq(http_stream_begin(req, 200, NULL, -1, NULL, NULL), 0);
+	cr_assert_eq(http_stream_write(req, "early", 5), 0);
+	AWAIT(&f, c->body_len == 5);
+	cr_assert_eq(c->upload_left, 0);
+	http_stream_end(req);
+	AWAIT_ANSWER(&f, c);
+	cr_assert_eq(c->state, HTTP_CLIENT_DONE);
+	http_client_free(c);
+	cr_assert_eq(f.cancels, 0);
+
+	c = put("POST", "/streamecho", UINT64_MAX / 2, true, NULL);
+	AWAIT(&f, f.held);
+	cr_assert_eq(http_stream_begin(f.held, 200, NULL, -1, NULL, NULL), 0);
+	AWAIT(&f, f.cancels == 1);
+	http_client_free(c);
+	stop();
+}
+
 /* A handler that has not yet asked for the body holds the client back, and may answer instead. */
 Test(http_body, not_started)
 {

@@ -3,6 +3,7 @@
 #include "util-test.h"
 #include "../lib/http-fixture.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 static struct fixture f;
@@ -435,6 +436,35 @@ Test(http_server, bad_addresses)
 		cr_assert_eq(http_server_new(event, &config, none, &ops, NULL, &s), -EINVAL, "%s", bad[i]);
 		cr_assert_null(s);
 	}
+	sd_event_unref(event);
+	test_leaks();
+}
+
+/* Sockets of the service manager stay its own: also blocking ones, and they outlive the server. */
+Test(http_server, adopted_sockets)
+{
+	static const struct http_route none[] = { { 0 } };
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct http_server_ops ops = { 0 };
+	int fds[2] = { socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) };
+	struct http_server_config config = { .listen_fds = fds, .n_listen_fds = 1 };
+	struct http_server *s = NULL;
+	sd_event *event = NULL;
+
+	cr_assert_geq(sd_event_new(&event), 0);
+	cr_assert_eq(bind(fds[0], (struct sockaddr *)&address, sizeof(address)), 0);
+	cr_assert_eq(http_server_new(event, &config, none, &ops, NULL, &s), -EINVAL, "does not listen yet");
+	cr_assert_eq(listen(fds[0], 10), 0);
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(http_server_new(event, &config, none, &ops, NULL, &s), 0);
+		cr_assert_neq(http_server_port(s, 0), 0);
+		s = http_server_free(s);
+	}
+	config.n_listen_fds = 2;	/* the second does not listen: the first must be undone */
+	cr_assert_eq(http_server_new(event, &config, none, &ops, NULL, &s), -EINVAL);
+	cr_assert_null(s);
+	close(fds[0]);
+	close(fds[1]);
 	sd_event_unref(event);
 	test_leaks();
 }
