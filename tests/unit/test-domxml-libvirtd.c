@@ -369,26 +369,26 @@ static void test_libvirtd_dies(void)
 /* pid_dir belongs to a user that is not trusted. */
 static void test_pid_lies(void)
 {
-	_cleanup_free_ char *file = in_dir("vm/" ID ".pid");
+	_cleanup_free_ char *file = in_dir("vm/" ID ".pid"), *vm = in_dir("vm");
 	char text[32];
 	pid_t pid = 0;
 
 	snprintf(text, sizeof(text), "%d\n", getpid());
 	write_file("vm/" ID ".pid", text);
-	ok(work_pid(in_dir("vm"), ID, &pid) == -ESRCH, "a process that is not this domain's QEMU");
+	ok(work_pid(vm, ID, &pid) == -ESRCH, "a process that is not this domain's QEMU");
 	if (chown(file, NOBODY, NOBODY) < 0)
 		abort();
-	ok(work_pid(in_dir("vm"), ID, &pid) == -EPERM, "a process of somebody else");
+	ok(work_pid(vm, ID, &pid) == -EPERM, "a process of somebody else");
 	write_file("vm/" ID ".pid", "1");
-	ok(work_pid(in_dir("vm"), ID, &pid) == -ERANGE, "the first process");
+	ok(work_pid(vm, ID, &pid) == -ERANGE, "the first process");
 	write_file("vm/" ID ".pid", "12 34");
-	ok(work_pid(in_dir("vm"), ID, &pid) == -EINVAL, "no number");
+	ok(work_pid(vm, ID, &pid) == -EINVAL, "no number");
 	write_file("vm/" ID ".pid", "4194303");
-	ok(work_pid(in_dir("vm"), ID, &pid) == -ESRCH, "no process");
+	ok(work_pid(vm, ID, &pid) == -ESRCH, "no process");
 	unlink(file);
 	if (symlink("/etc/passwd", file) < 0)
 		abort();
-	ok(work_pid(in_dir("vm"), ID, &pid) == -ELOOP && pid == 0, "a symbolic link");
+	ok(work_pid(vm, ID, &pid) == -ELOOP && pid == 0, "a symbolic link");
 }
 
 static int by_value(const void *a, const void *b)
