@@ -90,7 +90,8 @@ static void accel_conclude(struct manager *m, enum accel_verdict verdict, const 
 	void (*done)(struct manager *) = m->accel.done;
 
 	m->accel.verdict = verdict;
-	snprintf(m->accel.reason, sizeof(m->accel.reason), "%s", reason);
+	if (reason != m->accel.reason)
+		snprintf(m->accel.reason, sizeof(m->accel.reason), "%s", reason);
 	log_full(LOG_NOTICE, NULL, MSG_ACCEL_VERDICT, 0, __FILE__, __LINE__, "Accelerator: %s (%s)",
 		 accel_name(&m->accel), m->accel.reason);
 	m->accel.done = NULL;
@@ -208,6 +209,7 @@ static int probe_start(struct manager *m)
 void accel_decide(struct manager *m, void (*done)(struct manager *m))
 {
 	_cleanup_free_ char *key = accel_key(m), *path = str_format("%s/accel.json", m->settings.state_dir);
+	struct stat st;
 	int r;
 
 	m->accel.done = done;
@@ -221,7 +223,8 @@ void accel_decide(struct manager *m, void (*done)(struct manager *m))
 			       "set in the configuration");
 		return;
 	}
-	if (access("/dev/kvm", F_OK) < 0) {
+	/* stat(): the unit's device policy makes access() fail on a device that libvirtd may well open */
+	if (stat("/dev/kvm", &st) < 0) {
 		accel_conclude(m, ACCEL_IS_TCG, "this host has no /dev/kvm");
 		return;
 	}

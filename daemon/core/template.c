@@ -63,6 +63,7 @@ static int template_load(struct template_set *set, const char *state_dir, const 
 	t->rootfs = str_format("%s/templates/%s/rootfs.ext4", state_dir, name);
 	t->name = strdup(name);
 	t->id = str_format("tpl-%s", name);
+	if (!path || !t->rootfs || !t->name || !t->id)
 		return -ENOMEM;
 	r = conf_load(path, template_keys, &conf, &error);
 	if (r == 0 && stat(t->rootfs, &st) < 0)
