@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "loop/workers.h"
 #include "net/tap.h"
 #include "util/str.h"
 
@@ -102,6 +103,46 @@ int tap_remove(const char *name)
 	if (r < 0)
 		return r;
 	return ioctl(fd, TUNSETPERSIST, 0ul) < 0 ? -errno : 0;
+}
+
+struct removal {
+	char name[IF_NAMESIZE];
+	tap_done_fn fn;
+	void *userdata;
+	int error;
+};
+
+static void removal_run(void *arg)
+{
+	struct removal *r = arg;
+
+	r->error = tap_remove(r->name);
+}
+
+static void removal_done(void *arg, bool cancelled)
+{
+	struct removal *r = arg;
+
+	if (r->fn)
+		r->fn(r->userdata, cancelled ? -ECANCELED : r->error);
+	free(r);
+}
+
+void tap_remove_async(struct workers *workers, const char *name, tap_done_fn fn, void *userdata)
+{
+	struct removal *r = calloc(1, sizeof(*r));
+	int error = -ENOMEM;
+
+	if (r) {
+		*r = (struct removal) { .fn = fn, .userdata = userdata };
+		snprintf(r->name, sizeof(r->name), "%s", name);
+		error = workers_submit(workers, WORK_LANE_FILE, WORK_NORMAL, 0, removal_run, removal_done, r, NULL);
+	}
+	if (error == 0)
+		return;
+	free(r);
+	if (fn)
+		fn(userdata, error);
 }
 
 int tap_foreach(const char *prefix, void (*fn)(void *userdata, const char *name), void *userdata)

@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Persistent taps, made before QEMU starts so that rules can name them. Needs CAP_NET_ADMIN and /dev/net/tun; netlink
- * through ioctl and sysfs only, a few microseconds each, so these run on the loop.
+ * Persistent taps, made before QEMU starts so that rules can name them. Needs CAP_NET_ADMIN, /dev/net/tun, and
+ * /proc/sys/net writable. Creating takes a fraction of a millisecond, so it is done on the loop; removing waits for
+ * grace periods of the kernel (about 20 ms), so it has a form that runs on a worker.
  */
 #ifndef DECLAW_TAP_H
 #define DECLAW_TAP_H
 
 #include <sys/types.h>
 
-/* Creates (or adopts) a persistent tap usable by `gid`, up, IPv6 off on it. */
+struct workers;
+
+/* Creates (or adopts) a persistent tap usable by `gid`, up, without IPv6 and ARP. */
 int tap_create(const char *name, gid_t gid);
-/* 0 also when absent. */
+/* 0 also when absent; -EBUSY while a QEMU has it. Any thread. */
 int tap_remove(const char *name);
+/* The same on a worker. fn (may be NULL) is called exactly once, on the loop; before this returns only on -ENOMEM. */
+typedef void (*tap_done_fn)(void *userdata, int error);
+void tap_remove_async(struct workers *workers, const char *name, tap_done_fn fn, void *userdata);
 /* Calls fn for each interface whose name starts with prefix. */
 int tap_foreach(const char *prefix, void (*fn)(void *userdata, const char *name), void *userdata);
 /* Deterministic locally administered MAC of a sandbox: 02:... from its id. */
