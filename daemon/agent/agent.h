@@ -143,6 +143,8 @@ uint32_t agent_stream_id(const struct agent_stream *s);
 /* Returns bytes taken (0..len), or negative errno. */
 ssize_t agent_stream_write(struct agent_stream *s, const void *data, size_t len);
 int agent_stream_finish(struct agent_stream *s);	/* FIN after what was written */
+/* OUT: the offset behind the last byte written, as acked() counts. Of an adopted one only once it took a byte. */
+uint64_t agent_stream_offset(const struct agent_stream *s);
 void agent_stream_consumed(struct agent_stream *s, size_t n);
 /* Tells the guest that the stream is over, with a positive errno; no callback is made any more. */
 void agent_stream_reset(struct agent_stream *s, int error);

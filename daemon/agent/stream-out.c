@@ -73,6 +73,11 @@ int agent_stream_finish(struct agent_stream *s)
 	return 0;
 }
 
+uint64_t agent_stream_offset(const struct agent_stream *s)
+{
+	return s->written;
+}
+
 /* The next frame of a stream after s->planned; false: nothing more, or no room in the batch. */
 static bool plan_frame(struct agent *a, struct agent_stream *s, bool *full)
 {

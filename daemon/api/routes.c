@@ -45,21 +45,21 @@ const struct http_route api_routes[] = {
 	ROUTE("DELETE", "/sandboxes/{id}/commands/{pid}", NONE, commands_kill),
 	ROUTE("POST", "/sandboxes/{id}/commands/{pid}/stdin", BUFFER, commands_stdin),
 	ROUTE("GET", "/sandboxes/{id}/commands/{pid}/wait", NONE, commands_wait),
-	LATER("POST", "/sandboxes/{id}/commands/stream"),
+	ROUTE("POST", "/sandboxes/{id}/commands/stream", BUFFER, commands_stream),
 
 	/* stdio */
-	LATER("POST", "/sandboxes/{id}/stdio"),
-	LATER("POST", "/sandboxes/{id}/stdio/{cmd_id}/stdin"),
-	LATER("POST", "/sandboxes/{id}/stdio/{cmd_id}/stdin/close"),
-	LATER("DELETE", "/sandboxes/{id}/stdio/{cmd_id}"),
-	LATER("GET", "/sandboxes/{id}/stdio/{cmd_id}/stream"),
+	ROUTE("POST", "/sandboxes/{id}/stdio", BUFFER, stdio_start),
+	ROUTE("POST", "/sandboxes/{id}/stdio/{cmd_id}/stdin", BUFFER, stdio_stdin),
+	ROUTE("POST", "/sandboxes/{id}/stdio/{cmd_id}/stdin/close", NONE, stdio_close),
+	ROUTE("DELETE", "/sandboxes/{id}/stdio/{cmd_id}", NONE, stdio_kill),
+	ROUTE("GET", "/sandboxes/{id}/stdio/{cmd_id}/stream", NONE, stdio_stream),
 
 	/* pty */
-	LATER("POST", "/sandboxes/{id}/pty"),
-	LATER("POST", "/sandboxes/{id}/pty/{pid}/stdin"),
-	LATER("PATCH", "/sandboxes/{id}/pty/{pid}"),
-	LATER("DELETE", "/sandboxes/{id}/pty/{pid}"),
-	LATER("GET", "/sandboxes/{id}/pty/{pid}/stream"),
+	ROUTE("POST", "/sandboxes/{id}/pty", BUFFER, pty_create),
+	ROUTE("POST", "/sandboxes/{id}/pty/{pid}/stdin", BUFFER, pty_stdin),
+	ROUTE("PATCH", "/sandboxes/{id}/pty/{pid}", BUFFER, pty_resize),
+	ROUTE("DELETE", "/sandboxes/{id}/pty/{pid}", NONE, pty_kill),
+	ROUTE("GET", "/sandboxes/{id}/pty/{pid}/stream", NONE, pty_stream),
 
 	/* files */
 	ROUTE("GET", "/sandboxes/{id}/files", NONE, files_read),

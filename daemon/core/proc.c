@@ -38,7 +38,8 @@ static void credit_return(struct proc *p)
 {
 	struct agent_stream *streams[2] = { p->out, p->err };
 
-	if (!readers_keep_up(p))
+	/* A killed process must come to its end, whoever is reading; what is left of its output is not much */
+	if (!p->killed && !readers_keep_up(p))
 		return;
 	for (size_t i = 0; i < 2; i++) {
 		if (streams[i] && p->owed[i])
@@ -190,17 +191,36 @@ void proc_exited(struct sandbox *sb, const struct agent_exit *ex)
 		agent_proc_forget(sb->agent, ex->pid);
 }
 
-void proc_lost(struct proc *p)
+/* Each end may drop others from the list: begin again after one. which NULL = all. */
+static void end_all(struct sandbox *sb, enum fault fault, bool (*which)(const struct proc *p))
 {
-	proc_end(p, FAULT_AGENT_LOST);
+	struct proc *p;
+	bool found;
+
+	do {
+		found = false;
+		list_foreach(&sb->procs, p, struct proc, link)
+			if (p->state != PROC_ENDED && (!which || which(p))) {
+				proc_end(p, fault);
+				found = true;
+				break;
+			}
+	} while (found);
 }
 
 void proc_fail_all(struct sandbox *sb, enum fault fault)
 {
-	struct proc *p;
+	end_all(sb, fault, NULL);
+}
 
-	list_foreach(&sb->procs, p, struct proc, link)
-		proc_end(p, fault);
+static bool is_lost(const struct proc *p)
+{
+	return p->recovered && !p->seen;
+}
+
+void proc_lost_all(struct sandbox *sb)
+{
+	end_all(sb, FAULT_AGENT_LOST, is_lost);
 }
 
 void proc_agent_restarted(struct sandbox *sb)
@@ -243,6 +263,7 @@ bool proc_kill(struct proc *p)
 	if (p->state == PROC_ENDED || p->killed)
 		return false;
 	p->killed = true;
+	credit_return(p);
 	if (p->state == PROC_STARTING)
 		return true;	/* start_reply() sends the signal */
 	proc_ref(p);

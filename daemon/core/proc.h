@@ -69,7 +69,6 @@ struct proc {
 	struct agent_stream *in, *out, *err;
 	uint64_t owed[2];		/* bytes whose credit is held back, per stream */
 	bool in_closing, in_closed, in_broken;
-	uint64_t in_offset;		/* bytes handed to the stream so far */
 	struct proc_streams { uint32_t in, out, err; } resume;	/* ids from the record, until the agent object exists */
 	uint64_t deadline_usec;		/* realtime; 0 = none */
 	struct list stdin_writes;

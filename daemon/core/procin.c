@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/limits.h"
+#include "core/procstore.h"
 
 struct stdin_write {
 	struct list link;
@@ -40,10 +41,9 @@ static void procin_push(struct proc *p)
 		if (n <= 0)
 			return;
 		w->sent += (size_t)n;
-		p->in_offset += (uint64_t)n;
 		if (w->sent < w->len)
 			return;
-		w->end = p->in_offset;
+		w->end = agent_stream_offset(p->in);
 	}
 	if (p->in_closing && !p->in_closed) {
 		p->in_closed = true;
@@ -85,7 +85,12 @@ int procin_open(struct proc *p, struct agent *a)
 
 int procin_adopt(struct proc *p, struct agent *a, uint32_t id)
 {
-	return agent_stream_adopt(a, id, AGENT_STREAM_OUT, p->in_offset, STREAM_WINDOW, &in_ops, p, &p->in);
+	/* The guest says in its HELLO_ACK where it goes on */
+	int r = agent_stream_adopt(a, id, AGENT_STREAM_OUT, 0, STREAM_WINDOW, &in_ops, p, &p->in);
+
+	if (r == 0)
+		procin_push(p);
+	return r;
 }
 
 void procin_fail(struct proc *p, enum fault fault)
@@ -130,7 +135,10 @@ enum fault proc_stdin_close(struct proc *p)
 {
 	if (p->state == PROC_ENDED || !p->in)
 		return FAULT_PROC_ENDED;
+	if (p->in_closing)
+		return FAULT_NONE;
 	p->in_closing = true;
 	procin_push(p);
+	procstore_save(p);
 	return FAULT_NONE;
 }

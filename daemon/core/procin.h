@@ -12,8 +12,8 @@ void procin_fail(struct proc *p, enum fault fault);
 
 /* proc.c, shared with procstore.c */
 struct proc *proc_new(struct sandbox *sb, enum proc_kind kind, uint64_t token);
-/* Recorded as alive, but the guest does not know it */
-void proc_lost(struct proc *p);
+/* Ends those that are recorded as alive, but that the guest does not know */
+void proc_lost_all(struct sandbox *sb);
 int proc_open_streams(struct proc *p, struct agent *a);
 int proc_adopt_streams(struct proc *p, struct agent *a, uint32_t out, uint32_t err, uint32_t in);
 

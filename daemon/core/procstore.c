@@ -95,7 +95,6 @@ static int proc_load(struct sandbox *sb, uint64_t token, json_object *o)
 	json_get_bool(o, "killed", &p->killed);
 	json_get_bool(o, "signalled", &p->signalled);
 	json_get_bool(o, "in_closed", &p->in_closing);
-	p->in_closed = p->in_closing;
 	p->resume = (struct proc_streams){
 		.in = (uint32_t)number(o, "in"), .out = (uint32_t)number(o, "out"), .err = (uint32_t)number(o, "err"),
 	};
@@ -145,8 +144,7 @@ void proc_resume_streams(struct sandbox *sb)
 	list_foreach(&sb->procs, p, struct proc, link) {
 		if (p->state == PROC_ENDED || !p->resume.out)
 			continue;
-		if (proc_adopt_streams(p, sb->agent, p->resume.out, p->resume.err,
-				       p->in_closing ? 0 : p->resume.in) < 0)
+		if (proc_adopt_streams(p, sb->agent, p->resume.out, p->resume.err, p->resume.in) < 0)
 			log_sandbox(LOG_ERR, sb->id, NULL, 0, "The output of process %u cannot be resumed", p->pid);
 		memset(&p->resume, 0, sizeof(p->resume));
 		proc_arm_timeout(p);
@@ -181,6 +179,24 @@ static void killed_stray(void *userdata _unused_, int error _unused_)
 {
 }
 
+/* What was under way when the last daemon ended */
+static void catch_up(struct proc *p, uint32_t pid)
+{
+	bool unknown = p->state == PROC_STARTING;
+
+	p->seen = true;
+	if (unknown) {
+		p->pid = pid;
+		p->state = PROC_RUNNING;
+		procstore_save(p);
+	}
+	/* Its client never learned the id, and no list tells it */
+	if (p->killed || (unknown && p->kind == PROC_STDIO)) {
+		p->killed = false;
+		proc_kill(p);
+	}
+}
+
 static void on_guest_proc(void *userdata, int error, const struct agent_proc *ap)
 {
 	struct sandbox *sb = userdata;
@@ -188,7 +204,9 @@ static void on_guest_proc(void *userdata, int error, const struct agent_proc *ap
 
 	if (ap && sb->agent) {
 		p = find_token(sb, ap->token);
-		if (p)
+		if (p && proc_alive(p))
+			catch_up(p, ap->pid);
+		else if (p)
 			p->seen = true;
 		else if (ap->exited)
 			agent_proc_forget(sb->agent, ap->pid);
@@ -197,9 +215,7 @@ static void on_guest_proc(void *userdata, int error, const struct agent_proc *ap
 		return;
 	}
 	if (error == 0)
-		list_foreach(&sb->procs, p, struct proc, link)
-			if (!p->seen && p->recovered)
-				proc_lost(p);
+		proc_lost_all(sb);
 	sandbox_unref(sb);
 }
 

@@ -3,6 +3,9 @@
  * Output spool, see spool.h. On disk an entry is a 16 byte header (u32 length, u32 stream, u64 id, host order: the file
  * never leaves the machine) and its bytes. Positions are logical file offsets; what lies before `base` has been punched
  * out, so the file's size keeps growing while its blocks do not.
+ *
+ * Every INDEX_STEP-th entry's place is kept in memory, so that a reader that resumes late does not cost a walk over
+ * millions of small entries. The index is made again when a file is opened.
  */
 #include "core/spool.h"
 
@@ -23,9 +26,13 @@ struct entry_header {
 struct file_header {
 	uint64_t magic, base, base_id;
 	uint64_t size[2];	/* bytes per stream before base */
+	uint64_t mark, mark_id;
 };
-#define SPOOL_MAGIC 0x314c4f4f50534344ull
+#define SPOOL_MAGIC 0x324c4f4f50534344ull
 #define HEAD sizeof(struct file_header)
+
+#define INDEX_STEP 1024u
+#define WINDOW 65536u		/* read at once when a file is opened */
 
 struct spool {
 	char *path;
@@ -37,6 +44,12 @@ struct spool {
 	uint64_t last_id;
 	uint64_t size[2];
 	uint64_t base_size[2];
+	struct spool_cursor mark;
+	struct place {
+		struct spool_cursor at;
+		uint64_t size[2];	/* bytes per stream before it */
+	} *index;			/* behind each entry whose id is a multiple of INDEX_STEP */
+	size_t n_index, index_size;
 };
 
 static int write_all(int fd, struct iovec *v, int n, uint64_t pos)
@@ -65,7 +78,9 @@ static int write_all(int fd, struct iovec *v, int n, uint64_t pos)
 
 static int head_write(struct spool *s)
 {
-	struct file_header h = { SPOOL_MAGIC, s->base, s->base_id, { s->base_size[0], s->base_size[1] } };
+	struct file_header h = {
+		SPOOL_MAGIC, s->base, s->base_id, { s->base_size[0], s->base_size[1] }, s->mark.pos, s->mark.id,
+	};
 	struct iovec v = { &h, sizeof(h) };
 
 	return write_all(s->fd, &v, 1, 0);
@@ -128,6 +143,7 @@ struct spool *spool_free(struct spool *s, bool remove_file)
 	if (s->fd >= 0 && remove_file)
 		unlink(s->path);
 	fd_close(s->fd);
+	free(s->index);
 	free(s->memory);
 	free(s->path);
 	free(s);
@@ -154,11 +170,113 @@ static int read_all(struct spool *s, void *buf, size_t len, uint64_t pos)
 	return 0;
 }
 
+/* Without memory for it a seek takes longer, no more */
+static void index_add(struct spool *s)
+{
+	if (s->last_id % INDEX_STEP != 0)
+		return;
+	if (s->n_index == s->index_size) {
+		size_t n = MAX_OF(s->index_size * 2, (size_t)16);
+		struct place *p = reallocarray(s->index, n, sizeof(*p));
+
+		if (!p)
+			return;
+		s->index = p;
+		s->index_size = n;
+	}
+	s->index[s->n_index++] = (struct place){ { s->end, s->last_id }, { s->size[0], s->size[1] } };
+}
+
+static void index_trim(struct spool *s)
+{
+	size_t n = 0;
+
+	while (n < s->n_index && s->index[n].at.pos < s->base)
+		n++;
+	s->n_index -= n;
+	if (n > 0)
+		memmove(s->index, s->index + n, s->n_index * sizeof(*s->index));
+}
+
+/* How many places are not behind the entry id */
+static size_t index_before(const struct spool *s, uint64_t id)
+{
+	size_t low = 0, high = s->n_index;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (s->index[mid].at.id <= id)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+/* Moves base forward to the last place known before target; what is left to walk is INDEX_STEP entries at most. */
+static void base_jump(struct spool *s, uint64_t target)
+{
+	size_t n = 0;
+
+	while (n < s->n_index && s->index[n].at.pos <= target)
+		n++;
+	if (n == 0 || s->index[n - 1].at.pos < s->base)
+		return;
+	s->base = s->index[n - 1].at.pos;
+	s->base_id = s->index[n - 1].at.id;
+	memcpy(s->base_size, s->index[n - 1].size, sizeof(s->base_size));
+}
+
+static int head_load(struct spool *s, uint64_t file_size)
+{
+	struct file_header h;
+	int r = read_all(s, &h, sizeof(h), 0);
+
+	if (r < 0)
+		return r;
+	if (h.magic != SPOOL_MAGIC || h.base < HEAD || h.base > file_size)
+		return -EBADMSG;
+	s->base = s->end = h.base;
+	s->base_id = s->last_id = h.base_id;
+	memcpy(s->base_size, h.size, sizeof(s->base_size));
+	memcpy(s->size, h.size, sizeof(s->size));
+	s->mark = (struct spool_cursor){ .pos = h.mark, .id = h.mark_id };
+	return 0;
+}
+
+/* Walks the entries from base; the first that is not whole ends it. */
+static int entries_load(struct spool *s, uint64_t file_size)
+{
+	_cleanup_free_ uint8_t *window = malloc(WINDOW);
+	uint64_t at = 0;
+	size_t have = 0;
+	struct entry_header e;
+
+	if (!window)
+		return -ENOMEM;
+	while (s->end + sizeof(e) <= file_size) {
+		if (s->end < at || s->end + sizeof(e) > at + have) {
+			at = s->end;
+			have = (size_t)MIN_OF((uint64_t)WINDOW, file_size - at);
+			if (read_all(s, window, have, at) < 0)
+				return -EIO;
+		}
+		memcpy(&e, window + (s->end - at), sizeof(e));
+		if (e.id != s->last_id + 1 || e.len > SPOOL_ENTRY_MAX || e.stream < 1 || e.stream > 2 ||
+		    s->end + sizeof(e) + e.len > file_size)
+			break;
+		s->end += sizeof(e) + e.len;
+		s->last_id++;
+		s->size[e.stream - 1] += e.len;
+		index_add(s);
+	}
+	return 0;
+}
+
 int spool_open(const char *path, uint64_t cap, struct spool **ret)
 {
 	struct spool *s = spool_alloc(path, cap);
-	struct file_header h;
-	struct entry_header e;
 	struct stat st;
 	int r = s ? 0 : -ENOMEM;
 
@@ -167,30 +285,18 @@ int spool_open(const char *path, uint64_t cap, struct spool **ret)
 		r = s->fd < 0 || fstat(s->fd, &st) < 0 ? -errno : 0;
 	}
 	if (r == 0)
-		r = read_all(s, &h, sizeof(h), 0);
-	if (r == 0 && (h.magic != SPOOL_MAGIC || h.base < HEAD || h.base > (uint64_t)st.st_size))
-		r = -EBADMSG;
+		r = head_load(s, (uint64_t)st.st_size);
+	if (r == 0)
+		r = entries_load(s, (uint64_t)st.st_size);
+	if (r == 0 && ftruncate(s->fd, (off_t)s->end) < 0)
+		r = -errno;
 	if (r < 0) {
 		spool_free(s, false);
 		return r;
 	}
-	s->base = s->end = h.base;
-	s->base_id = s->last_id = h.base_id;
-	memcpy(s->base_size, h.size, sizeof(s->base_size));
-	memcpy(s->size, h.size, sizeof(s->size));
-	while (s->end + sizeof(e) <= (uint64_t)st.st_size && read_all(s, &e, sizeof(e), s->end) == 0) {
-		if (e.id != s->last_id + 1 || e.len > SPOOL_ENTRY_MAX || e.stream < 1 || e.stream > 2 ||
-		    s->end + sizeof(e) + e.len > (uint64_t)st.st_size)
-			break;
-		s->end += sizeof(e) + e.len;
-		s->last_id = e.id;
-		s->size[e.stream - 1] += e.len;
-	}
-	if (ftruncate(s->fd, (off_t)s->end) < 0) {
-		r = -errno;
-		spool_free(s, false);
-		return r;
-	}
+	/* A mark from a later moment than the end it was kept with */
+	if (s->mark.pos > s->end || s->mark.id > s->last_id)
+		s->mark = (struct spool_cursor){ .pos = s->end, .id = s->last_id };
 	*ret = s;
 	return 0;
 }
@@ -202,6 +308,7 @@ static int spool_trim(struct spool *s)
 	struct entry_header e;
 	int r = 0;
 
+	base_jump(s, target);
 	while (s->base < target && s->base < s->end) {
 		r = read_all(s, &e, sizeof(e), s->base);
 		if (r < 0)
@@ -210,11 +317,12 @@ static int spool_trim(struct spool *s)
 		s->base_id = e.id;
 		s->base_size[e.stream - 1] += e.len;
 	}
-	/* Whole pages only, and never the header's */
-	from = (from + 4095) & ~4095ull;
+	/* Whole pages only, and never the header's; the one the old base is in was left the last time */
+	from = MAX_OF(from & ~4095ull, (uint64_t)4096);
 	if ((s->base & ~4095ull) > from)
 		fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
 			  (off_t)((s->base & ~4095ull) - from));
+	index_trim(s);
 	return head_write(s);
 }
 
@@ -253,6 +361,7 @@ int spool_append(struct spool *s, enum spool_stream stream, const void *data, si
 	s->end += sizeof(e) + len;
 	s->last_id++;
 	s->size[stream - 1] += len;
+	index_add(s);
 	if (s->fd >= 0 && s->end - s->base > s->cap)
 		spool_trim(s);
 	return 0;
@@ -309,18 +418,37 @@ int spool_read(struct spool *s, struct spool_cursor *c, struct spool_entry *e, v
 int spool_seek(struct spool *s, struct spool_cursor *c, uint64_t id)
 {
 	struct entry_header h;
+	size_t n;
 	int r;
 
-	c->pos = s->base;
-	c->id = MIN_OF(s->base_id, id);
+	if (id < s->base_id) {
+		/* spool_read() tells of the gap */
+		*c = (struct spool_cursor){ .id = id };
+		return 0;
+	}
+	n = index_before(s, id);
+	*c = n > 0 ? s->index[n - 1].at : (struct spool_cursor){ .pos = s->base, .id = s->base_id };
 	while (c->id < id && c->pos < s->end) {
 		r = read_all(s, &h, sizeof(h), c->pos);
 		if (r < 0)
 			return r;
-		if (h.id > id)
-			break;
 		c->pos += sizeof(h) + h.len;
 		c->id = h.id;
 	}
 	return 0;
+}
+
+void spool_set_mark(struct spool *s, const struct spool_cursor *c)
+{
+	if (c->id <= s->mark.id)
+		return;
+	s->mark = *c;
+	/* Only a reader that comes after a crash would see that this failed: as output shown twice */
+	if (s->fd >= 0)
+		head_write(s);
+}
+
+void spool_get_mark(const struct spool *s, struct spool_cursor *ret)
+{
+	*ret = s->mark;
 }

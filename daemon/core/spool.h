@@ -51,7 +51,10 @@ uint64_t spool_lag(const struct spool *s, const struct spool_cursor *c);
 bool spool_has_gap(const struct spool *s);
 /* 1: *e and data (buf must hold SPOOL_ENTRY_MAX) are the next entry; 0: nothing more for now; negative errno. */
 int spool_read(struct spool *s, struct spool_cursor *c, struct spool_entry *e, void *buf);
-/* Place the cursor behind entry id (0 = start). */
+/* Place the cursor behind entry id (0 = start). Does not walk the whole spool. */
 int spool_seek(struct spool *s, struct spool_cursor *c, uint64_t id);
+/* One remembered place, kept with the spool over restarts; it only moves forward. At first it is the start. */
+void spool_set_mark(struct spool *s, const struct spool_cursor *c);
+void spool_get_mark(const struct spool *s, struct spool_cursor *ret);
 
 #endif
