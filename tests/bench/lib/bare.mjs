@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Baselines without declawd and libvirt: a bare QEMU of a sandbox's own making, and the raw client on
+// its agent's port.
+
+import { execFile, spawn } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import { hostOut, scopeOf } from '../../e2e/lib/host.mjs';
+import { bareArgs, withBenchPort } from './qemuargs.mjs';
+
+const call = promisify(execFile);
+
+// [program, argument...] of the QEMU inside a sandbox's scope.
+export async function qemuOf(id) {
+	const group = (await hostOut('systemctl', 'show', '-P', 'ControlGroup', scopeOf(id))).trim();
+	const pids = readFileSync(`/sys/fs/cgroup${group}/cgroup.procs`, 'utf8').trim().split('\n');
+
+	for (const pid of pids) {
+		const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+
+		if (/qemu/.test(argv[0]))
+			return argv;
+	}
+	throw new Error(`no QEMU in ${scopeOf(id)}`);
+}
+
+export class BareVm {
+	// like: the argv of qemuOf(). Everything it makes is below bench.work and gone after stop().
+	constructor(bench, like, name) {
+		this.dir = path.join(bench.work, name);
+		this.tap = `bench-${name}`.slice(0, 15);
+		this.client = path.join(bench.work, 'raw-agent');
+		this.socket = path.join(this.dir, 'agent.sock');
+		this.port = path.join(this.dir, 'bench.sock');
+		this.like = like;
+	}
+
+	async prepare() {
+		const own = { socket: this.socket, disk: path.join(this.dir, 'disk.qcow2'), tap: this.tap };
+		const { args, disk, backing } = bareArgs(this.like.slice(1), own);
+
+		mkdirSync(this.dir, { recursive: true });
+		this.args = args;
+		// The same size and format as the sandbox's, empty: the guest's first boot writes to both
+		const info = JSON.parse((await call('qemu-img', ['info', '-U', '--output=json', disk])).stdout);
+
+		await call('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, own.disk,
+			String(info['virtual-size'])]);
+		await call('ip', ['tuntap', 'add', 'dev', this.tap, 'mode', 'tap']);
+		await call('ip', ['link', 'set', this.tap, 'up']);
+	}
+
+	async remove() {
+		await call('ip', ['link', 'delete', this.tap]).catch(() => {});
+		rmSync(this.dir, { recursive: true, force: true });
+	}
+
+	// One cold boot: {connected, greeted, output, exit} in ms since QEMU was spawned; it is gone afterwards.
+	async boot(command) {
+		try {
+			await this.prepare();
+
+			const { stdout } = await call(this.client,
+				['boot', this.socket, command, '--', this.like[0], ...this.args], { timeout: 150_000 });
+			const m = /^boot (\d+) (\d+) (\d+) (\d+)$/m.exec(stdout);
+
+			if (!m)
+				throw new Error(`bare boot: ${stdout}`);
+
+			const [connected, greeted, output, exit] = m.slice(1).map((n) => Number(n) / 1000);
+
+			return { connected, greeted, output, exit };
+		} finally {
+			await this.remove();
+		}
+	}
+
+	// A VM that stays, with the raw client attached and a second port for bytes.
+	async start() {
+		await this.prepare();
+		this.qemu = spawn(this.like[0], withBenchPort(this.args, this.port), { stdio: ['ignore', 'ignore', 'inherit'] });
+		this.repl = spawn(this.client, [this.socket, '-'], { stdio: ['pipe', 'pipe', 'inherit'] });
+		this.lines = createInterface({ input: this.repl.stdout })[Symbol.asyncIterator]();
+		await this.expect('ready');
+	}
+
+	async expect(word) {
+		const { value, done } = await this.lines.next();
+
+		if (done || !value.startsWith(`${word} `) && value !== word)
+			throw new Error(`raw client: wanted ${word}, got ${done ? 'its end' : value}`);
+		return value.split(' ').slice(1).map(Number);
+	}
+
+	// One operation of raw-agent; its figures as numbers.
+	async op(name, arg = '') {
+		this.repl.stdin.write(`${name} ${arg}\n`);
+		return this.expect(name);
+	}
+
+	async stop() {
+		this.repl?.kill('SIGKILL');
+		if (this.qemu && this.qemu.exitCode === null) {
+			const gone = new Promise((r) => this.qemu.once('exit', r));
+
+			this.qemu.kill('SIGKILL');
+			await gone;
+		}
+		await this.remove();
+	}
+}
