@@ -78,6 +78,7 @@ int agent_turn(struct agent *a, int timeout_ms)
 		return r;
 	a->more = session_receive(a);
 	session_send(a);
+	streams_check_shut(a);
 	return 0;
 }
 

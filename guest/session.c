@@ -322,15 +322,15 @@ void session_tick(struct agent *a)
 int session_timeout(const struct agent *a, int max)
 {
 	const struct session *s = &a->session;
-	uint64_t now;
+	uint64_t at = s->lazy_at, now;
 
 	/* Bytes left after TURN_WRITES: come back at once. */
 	if (a->port.writable && s->out_pos != s->out_len)
 		return 0;
-	if (s->lazy_at == 0 || !s->open || !a->port.writable)
+	if (s->shut_at && (at == 0 || s->shut_at < at))
+		at = s->shut_at;
+	if (at == 0 || !s->open || !a->port.writable)
 		return max;
 	now = agent_now();
-	if (s->lazy_at <= now)
-		return 0;
-	return (int)MIN_OF((s->lazy_at - now) / 1000000 + 1, (uint64_t)max);
+	return at <= now ? 0 : (int)MIN_OF((at - now) / 1000000 + 1, (uint64_t)max);
 }

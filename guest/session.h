@@ -53,6 +53,7 @@ struct session {
 	uint64_t stream_serial;
 	struct list data_ready, control_ready;
 	uint64_t unacked;		/* counted bytes of all streams: the connection window */
+	uint64_t shut_at;		/* when a shut connection window is looked into; 0 = open */
 	uint64_t lazy_at;		/* when a lazy WINDOW goes without company; 0 = none */
 	struct { uint32_t id; uint64_t end; } ends[SESSION_ENDS];	/* finished out streams */
 	unsigned int end_next;

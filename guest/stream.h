@@ -55,7 +55,7 @@ struct stream {
 	uint64_t counted;		/* bytes counted in the connection window */
 	uint64_t gap_from;
 	bool gap_due, fin_sent, fin_ever, held, starved;
-	uint64_t head_at_tick;
+	uint64_t head_marked;
 	/* in */
 	uint64_t head_told;		/* acknowledged in the last WINDOW */
 	bool lazy;			/* a WINDOW may wait for company */
@@ -96,6 +96,8 @@ int stream_on_resume(struct agent *a, const struct wire_frame *f);
 void stream_on_reset(struct agent *a, const struct wire_frame *f);
 void streams_hello(struct agent *a);
 void streams_tick(struct agent *a);
+/* After sending: opens a connection window that stalled readers keep shut. */
+void streams_check_shut(struct agent *a);
 /* Puts one frame of the stream at out; 0: nothing to send or too little room. */
 size_t stream_fill_control(struct stream *s, uint8_t *out, size_t size);
 size_t stream_fill_data(struct stream *s, uint8_t *out, size_t size);

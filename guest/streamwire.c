@@ -16,6 +16,8 @@
 /* A WINDOW that nothing is in a hurry for waits this long for company. */
 #define LAZY_NS (20ull * 1000 * 1000)
 #define ABANDON_NS (60ull * 1000 * 1000 * 1000)
+/* How long the connection window stays shut before stalled streams are taken out of it. */
+#define SHUT_NS (100ull * 1000 * 1000)
 /* Data goes into what is left of a write only if at least this much of it fits. */
 #define CHUNK_MIN 1024u
 
@@ -221,30 +223,57 @@ void streams_hello(struct agent *a)
 	}
 }
 
-/*
- * A reader that acknowledged nothing for a second stops counting in the connection window. A stream whose
- * end had been sent before the HELLO and that nobody resumed for a minute was received in full, only the
- * acknowledgement was lost.
- */
+/* A stream whose end had been sent before the HELLO and that nobody resumed for a minute was received in
+ * full, only the acknowledgement was lost. */
 void streams_tick(struct agent *a)
 {
-	bool abandoned = agent_now() - a->session.hello_at > ABANDON_NS;
+	struct stream *s;
+
+	if (agent_now() - a->session.hello_at < ABANDON_NS)
+		return;
+	for (unsigned int i = 0; i < SESSION_BUCKETS; i++) {
+		list_foreach(&a->session.streams[i], s, struct stream, hash) {
+			if (s->dir == STREAM_OUT && s->held && s->fin_ever) {
+				session_remember_end(a, s->id, s->tail);
+				stream_drop(s);
+			}
+		}
+	}
+}
+
+/*
+ * Readers that took nothing while the connection window was shut stop counting in it: a few that stall
+ * must not shut it for all others. What they have not acknowledged is bounded by their own credit.
+ */
+static void uncount_stalled(struct agent *a, bool mark_only)
+{
 	struct stream *s;
 
 	for (unsigned int i = 0; i < SESSION_BUCKETS; i++) {
 		list_foreach(&a->session.streams[i], s, struct stream, hash) {
 			if (s->dir != STREAM_OUT)
 				continue;
-			if (s->head == s->head_at_tick && s->counted > 0) {
+			if (!mark_only && s->head == s->head_marked) {
 				a->session.unacked -= s->counted;
 				s->counted = 0;
 			}
-			s->head_at_tick = s->head;
-			if (abandoned && s->held && s->fin_ever) {
-				session_remember_end(a, s->id, s->tail);
-				stream_drop(s);
-			}
+			s->head_marked = s->head;
 		}
+	}
+}
+
+void streams_check_shut(struct agent *a)
+{
+	struct session *session = &a->session;
+
+	if (session->unacked < DCLW_CONN_WINDOW || list_empty(&session->data_ready)) {
+		session->shut_at = 0;
+	} else if (session->shut_at == 0) {
+		session->shut_at = agent_now() + SHUT_NS;
+		uncount_stalled(a, true);
+	} else if (agent_now() >= session->shut_at) {
+		session->shut_at = 0;
+		uncount_stalled(a, false);
 	}
 }
 
