@@ -415,6 +415,20 @@ static void measure(void)
 	qsort(d, N, sizeof(*d), by_value);
 	ok(true, "create to callback: median %.0f ms (%.0f to %.0f); destroy: median %.0f ms", c[N / 2] * 1000,
 	   c[0] * 1000, c[N - 1] * 1000, d[N / 2] * 1000);
+	for (int i = 0; i < N; i++) {
+		create();
+		st.events[0] = '\0';
+		t = tap_seconds();
+		kill(st.pid, SIGKILL);
+		tap_wait(event, 10, strstr(st.events, ID ":0:"));
+		c[i] = tap_seconds() - t;
+		destroy();
+		d[i] = tap_seconds() - t;
+	}
+	qsort(c, N, sizeof(*c), by_value);
+	qsort(d, N, sizeof(*d), by_value);
+	ok(true, "SIGKILL to event: median %.0f ms (%.0f to %.0f); and destroy after that: %.0f ms", c[N / 2] * 1000,
+	   c[0] * 1000, c[N - 1] * 1000, d[N / 2] * 1000);
 }
 
 static void tests(struct workers *w)
