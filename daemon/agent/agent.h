@@ -179,14 +179,18 @@ typedef void (*agent_proc_fn)(void *userdata, int error, const struct agent_proc
 int agent_proc_list(struct agent *a, agent_proc_fn fn, void *userdata);
 int agent_pty_resize(struct agent *a, uint32_t pid, uint32_t rows, uint32_t cols, agent_done_fn fn, void *userdata);
 
+/* As on the wire (enum dclw_ftype, enum dclw_change) */
+enum agent_file_type { AGENT_FILE, AGENT_FILE_DIR, AGENT_FILE_OTHER };
+enum agent_file_change { AGENT_CHANGE_CREATE = 1, AGENT_CHANGE_MODIFY, AGENT_CHANGE_DELETE, AGENT_CHANGE_OVERFLOW };
+
 struct agent_file_info {
 	char *path;		/* borrowed, valid during the call */
-	uint32_t type;		/* enum dclw_ftype, of the target for symlinks */
+	uint32_t type;		/* enum agent_file_type, of the target for symlinks */
 	uint32_t mode, uid, gid;
 	uint64_t size;
 	uint64_t mtime_nsec;
 	bool created;		/* mkdir: the directory did not exist */
-	uint32_t change;	/* watch: enum dclw_change */
+	uint32_t change;	/* watch: enum agent_file_change */
 };
 /* info is NULL when error != 0 */
 typedef void (*agent_file_fn)(void *userdata, int error, const struct agent_file_info *info);

@@ -12,6 +12,10 @@
 /* Two paths, a user name and numbers. */
 #define FILE_PAYLOAD (2 * (PATH_BYTES + WIRE_TLV_HEADER) + 512)
 
+_Static_assert((int)AGENT_FILE_DIR == (int)DCLW_FT_DIR && (int)AGENT_FILE_OTHER == (int)DCLW_FT_OTHER &&
+	       (int)AGENT_CHANGE_CREATE == (int)DCLW_CHANGE_CREATE &&
+	       (int)AGENT_CHANGE_OVERFLOW == (int)DCLW_CHANGE_OVERFLOW, "agent.h says what the wire says");
+
 static int info_tag(struct agent_file_info *i, char *path, size_t size, uint16_t tag, const uint8_t *data,
 		    size_t len)
 {

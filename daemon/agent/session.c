@@ -474,7 +474,7 @@ static void on_fill(struct link *l)
 	if (a->state == AGENT_GREETING)
 		hello_fill(a);
 	else if (agent_is_talking(a))
-		(void)(stream_in_fill(a) && stream_reset_fill(a) && ping_fill(a) && request_fill(a) &&
+		(void)(request_fill(a) && stream_in_fill(a) && stream_reset_fill(a) && ping_fill(a) &&
 		       stream_out_fill(a));
 }
 

@@ -106,7 +106,7 @@ struct rig *rig_new(void)
 	return rig;
 }
 
-void rig_free(struct rig *rig)
+void rig_free_unchecked(struct rig *rig)
 {
 	rig->agent = agent_free(rig->agent);
 	peer_done(&rig->peer);
@@ -119,6 +119,11 @@ void rig_free(struct rig *rig)
 	unlink(rig->path);
 	rmdir(rig->dir);
 	free(rig);
+}
+
+void rig_free(struct rig *rig)
+{
+	rig_free_unchecked(rig);
 	check_leaks();
 }
 

@@ -73,6 +73,8 @@ struct rig {
 
 struct rig *rig_new(void);
 void rig_free(struct rig *rig);
+/* For loops that look for leaks once, at their end. */
+void rig_free_unchecked(struct rig *rig);
 /* A session; ping 0 = none. */
 void rig_session(struct rig *rig, const char *path, uint64_t connect_usec, uint64_t ping_usec);
 void rig_agent(struct rig *rig);		/* real agent, up */
