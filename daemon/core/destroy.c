@@ -65,7 +65,12 @@ static int move_to_trash(struct sandbox *sb)
 static void destroy_files(struct sandbox *sb)
 {
 	_cleanup_free_ char *run = sandbox_run_path(sb, NULL), *trash = NULL;
-	int r = run ? dir_remove_tree(run) : -ENOMEM;
+	_cleanup_free_ char *log = str_format("%s/%s.log", sb->manager->settings.libvirt_log_dir, sb->id);
+	int r = run && log ? dir_remove_tree(run) : -ENOMEM;
+
+	/* libvirt keeps one for each domain it ever started */
+	if (r == 0 && unlink(log) < 0 && errno != ENOENT)
+		r = -errno;
 
 	trash = str_format("%s/trash/%s", sb->manager->settings.state_dir, sb->id);
 	if (r == 0)

@@ -37,6 +37,7 @@ static const struct conf_key settings_keys[] = {
 	ROW("host", "vm_group", CONF_STRING, vm_group),
 	ROW("host", "libvirt_uri", CONF_STRING, libvirt_uri),
 	ROW("host", "libvirt_pid_dir", CONF_STRING, libvirt_pid_dir),
+	ROW("host", "libvirt_log_dir", CONF_STRING, libvirt_log_dir),
 	ROW("host", "emulator", CONF_STRING, emulator),
 	ROW("host", "accelerator", CONF_ENUM, accelerator, .choices = "auto|kvm|tcg"),
 	ROW("host", "accelerator_probe_timeout", CONF_USEC, accel_probe_usec, RANGE(USEC_PER_SEC, 600 * USEC_PER_SEC)),
@@ -71,6 +72,7 @@ static const char settings_defaults[] =
 	"vm_group = declaw-vm\n"
 	"libvirt_uri = qemu:///session?socket=/run/declaw/libvirt/libvirt/libvirt-sock\n"
 	"libvirt_pid_dir = /run/declaw/libvirt/libvirt/qemu/run\n"
+	"libvirt_log_dir = /var/lib/declaw/vm/cache/libvirt/qemu/log\n"
 	"emulator = /usr/bin/qemu-system-x86_64\n"
 	"accelerator = auto\n"
 	"accelerator_probe_timeout = 20s\n"

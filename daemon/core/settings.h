@@ -18,7 +18,7 @@ struct settings {
 	uint64_t timeout_default_usec, boot_timeout_usec, killed_retention_usec, sandboxes_max, boots_at_once;
 	uint64_t spool_max;
 	/* [host] */
-	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *emulator;
+	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *libvirt_log_dir, *emulator;
 	int accelerator;
 	uint64_t accel_probe_usec, tsc_khz, workers;
 	/* [log] */
