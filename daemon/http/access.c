@@ -97,4 +97,6 @@ void http_request_on_cancel(struct http_request *req, void (*fn)(void *userdata)
 {
 	req->cancel = fn;
 	req->cancel_userdata = userdata;
+	if (fn && request_is_lost(req) && !req->user_done && !req->cancelling)
+		request_add_work(req, HTTP_WORK_LEFT);
 }

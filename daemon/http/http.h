@@ -88,15 +88,16 @@ void http_request_set_principal(struct http_request *req, const void *principal)
 const void *http_request_principal(const struct http_request *req);
 /*
  * One slot: called when the client left before the answer was complete (also while streaming). NULL clears. Without a
- * callback the request stays valid until it is answered or its stream ended, and what is sent to it is dropped.
+ * callback the request stays valid until it is answered or its stream ended, and what is sent to it is dropped. Set
+ * after the client left, it is called from the loop soon.
  */
 void http_request_on_cancel(struct http_request *req, void (*fn)(void *userdata), void *userdata);
 
 /*
  * --- answers ---
  * After http_reply() the request must not be touched, whatever it returned (-ECANCELED: the client has left; any other
- * error: the connection is closed). The same holds when http_stream_begin() fails. An answer given before the request's
- * body ended throws the rest of the body away; a streamed answer starts after that.
+ * error: the connection is closed). An answer given before the request's body ended throws the rest of the body away; a
+ * streamed answer starts after that.
  */
 int http_reply(struct http_request *req, int status, const char *content_type, const void *body, size_t len);
 /* Before the answer; e.g. Retry-After, Location. */
@@ -105,7 +106,8 @@ int http_reply_header(struct http_request *req, const char *name, const char *va
 /*
  * Streamed answer: headers go out at once. Write at most http_stream_room() bytes; room(userdata) is called when the
  * client took enough for more. size -1 = chunked. End exactly once; http_stream_abort() closes without a clean end.
- * Neither may the request be touched after. Write takes all or nothing: -ENOBUFS beyond the room, -EMSGSIZE beyond
+ * Neither may the request be touched after. Begin fails only when the request was answered before: a client that has
+ * left is told by the cancel callback, as later. Write takes all or nothing: -ENOBUFS beyond the room, -EMSGSIZE beyond
  * size, -EPIPE when the client has left.
  */
 struct http_stream_ops { void (*room)(void *userdata); };

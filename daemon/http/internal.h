@@ -164,6 +164,8 @@ void request_on_completed(void *userdata, struct MHD_Connection *mhd, void **con
 struct http_request *request_free(struct http_request *req);
 /* The client left, or the answer cannot be delivered: cancel, once. Loop only, never from a call of http.h. */
 void request_gone(struct http_request *req);
+/* Closes the connection without telling the handler. */
+void request_cut(struct http_request *req);
 /* The handler is through with it; frees when MHD is, too. */
 void request_finish(struct http_request *req);
 void request_suspend(struct http_request *req);
@@ -205,6 +207,11 @@ void stream_done(struct http_stream *s);
 static inline bool stream_is_whole(const struct http_stream *s)
 {
 	return s->begun && s->size >= 0 && s->accepted == (uint64_t)s->size;
+}
+/* Nobody will get what the handler still has to say. */
+static inline bool request_is_lost(const struct http_request *req)
+{
+	return req->gone || (!req->conn && !stream_is_whole(&req->stream));
 }
 
 #endif

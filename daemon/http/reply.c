@@ -121,28 +121,28 @@ int http_reply(struct http_request *req, int status, const char *content_type, c
 		r = reply_raw(req, status, content_type, body, len);
 	else
 		r = make_response(req, status, content_type, body, len);
-	if (r < 0) {
-		req->gone = true;
-		if (!req->suspended)
-			conn_cut(req->conn);
-	}
+	if (r < 0)
+		request_cut(req);
 	request_wake(req);
 	request_finish(req);
 	return r;
 }
 
+static int begin_response(struct http_request *req, const char *type)
+{
+	req->response = stream_response(req);
+	if (!req->response)
+		return -ENOMEM;
+	if (type && MHD_add_response_header(req->response, "Content-Type", type) != MHD_YES)
+		return -ENOMEM;
+	return add_headers(req);
+}
+
+/* A client that has left, or cannot be served, is told to the handler as it would be a moment later. */
 int http_stream_begin(struct http_request *req, int status, const char *content_type, int64_t size,
 		      const struct http_stream_ops *ops, void *userdata)
 {
-	int r = 0;
-
-	if (req->cancelling)
-		return -ECANCELED;
-	if (req->gone || !req->conn) {
-		request_finish(req);
-		return -ECANCELED;
-	}
-	if (req->answered)
+	if (req->answered || req->cancelling)
 		return -EALREADY;
 	req->answered = true;
 	req->status = (unsigned int)status;
@@ -150,23 +150,15 @@ int http_stream_begin(struct http_request *req, int status, const char *content_
 	req->stream.userdata = userdata;
 	req->stream.size = size;
 	req->stream.pending.max = req->server->config.stream_pending_max;
-	req->response = stream_response(req);
-	if (!req->response)
-		r = -ENOMEM;
-	else if (content_type && MHD_add_response_header(req->response, "Content-Type", content_type) != MHD_YES)
-		r = -ENOMEM;
-	if (r == 0)
-		r = add_headers(req);
-	if (r < 0) {
-		req->gone = true;
-		if (!req->suspended)
-			conn_cut(req->conn);
-		request_wake(req);
-		request_finish(req);
-		return r;
-	}
 	req->stream.begun = true;
-	request_wake(req);
+	if (request_is_lost(req)) {
+		request_add_work(req, HTTP_WORK_LEFT);
+	} else if (begin_response(req, content_type) < 0) {
+		request_cut(req);
+		request_add_work(req, HTTP_WORK_LEFT);
+	} else {
+		request_wake(req);
+	}
 	return 0;
 }
 

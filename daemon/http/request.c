@@ -127,19 +127,26 @@ static void cancel(struct http_request *req)
 
 void request_gone(struct http_request *req)
 {
-	if (req->gone)
-		return;
+	bool known = req->gone;
+
 	req->gone = true;
 	if (!req->user_done)
 		cancel(req);
 	if (!req->conn) {
 		if (req->user_done)
 			request_free(req);
-	} else if (req->suspended) {
-		request_wake(req);
-	} else {
-		conn_cut(req->conn);
+	} else if (!known) {
+		request_cut(req);
 	}
+}
+
+void request_cut(struct http_request *req)
+{
+	req->gone = true;
+	if (req->suspended)
+		request_wake(req);
+	else if (req->conn)
+		conn_cut(req->conn);
 }
 
 void request_on_completed(void *userdata _unused_, struct MHD_Connection *mhd _unused_, void **context,

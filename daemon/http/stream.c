@@ -119,16 +119,11 @@ void stream_done(struct http_stream *s)
 	free(s->pending.data);
 }
 
-static bool is_lost(const struct http_request *req)
-{
-	return req->gone || (!req->conn && !stream_is_whole(&req->stream));
-}
-
 size_t http_stream_room(const struct http_request *req)
 {
 	/* A client that has left takes everything, so that its producer comes to an end. */
 	struct http_stream *s = (struct http_stream *)&req->stream;
-	size_t room = is_lost(req) ? s->pending.max : s->pending.max - s->pending.len;
+	size_t room = request_is_lost(req) ? s->pending.max : s->pending.max - s->pending.len;
 
 	if (s->ended || !s->begun)
 		return 0;
@@ -146,7 +141,7 @@ int http_stream_write(struct http_request *req, const void *data, size_t len)
 
 	if (!s->begun || s->ended)
 		return -EINVAL;
-	if (is_lost(req))
+	if (request_is_lost(req))
 		return -EPIPE;
 	if (s->size >= 0 && len > (uint64_t)s->size - s->accepted)
 		return -EMSGSIZE;
@@ -181,11 +176,6 @@ void http_stream_abort(struct http_request *req)
 	if (!req->stream.begun || req->stream.ended || req->cancelling)
 		return;
 	req->stream.ended = req->stream.aborted = true;
-	if (req->suspended || !req->conn) {
-		request_wake(req);
-	} else {
-		req->gone = true;
-		conn_cut(req->conn);
-	}
+	request_cut(req);
 	request_finish(req);
 }

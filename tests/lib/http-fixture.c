@@ -286,6 +286,11 @@ void fixture_stop(struct fixture *f)
 	f->event = sd_event_unref(f->event);
 }
 
+void fixture_cancel_on(struct fixture *f, struct http_request *req)
+{
+	http_request_on_cancel(req, on_cancel, f);
+}
+
 void fixture_settle(struct fixture *f)
 {
 	while (sd_event_run(f->event, 0) > 0)

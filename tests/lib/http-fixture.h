@@ -44,6 +44,8 @@ struct fixture {
 /* config may be NULL; listen is set here. */
 void fixture_start(struct fixture *f, const struct http_server_config *config);
 void fixture_stop(struct fixture *f);
+/* Sets the cancel callback that counts. */
+void fixture_cancel_on(struct fixture *f, struct http_request *req);
 /* Runs the loop until nothing is due at once. */
 void fixture_settle(struct fixture *f);
 uint64_t fixture_now(void);		/* monotonic, microseconds */

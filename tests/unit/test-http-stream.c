@@ -289,6 +289,34 @@ Test(http_stream, client_leaves_unannounced)
 	stop();
 }
 
+/* The client had left before the stream began, or before anybody asked to be told. */
+Test(http_stream, client_left_before)
+{
+	for (int i = 0; i < 4; i++) {
+		struct http_client *c;
+		struct http_request *req;
+
+		start();
+		c = http_client_new(f.event, f.port);
+		http_client_request(c, "GET", "/hold?silent", NULL);
+		AWAIT(&f, f.held);
+		req = TAKE_PTR(f.held);
+		http_client_free(c);
+		fixture_settle(&f);
+		if (i & 1)
+			fixture_cancel_on(&f, req);
+		cr_assert_eq(http_stream_begin(req, 200, NULL, i & 2 ? 5 : -1, NULL, NULL), 0);
+		cr_assert_neq(http_stream_room(req), 0);
+		cr_assert_eq(http_stream_write(req, "abc", 3), -EPIPE);
+		cr_assert_eq(f.cancels, 0, "not from inside a call");
+		if (i & 1)
+			AWAIT(&f, f.cancels == 1);
+		else
+			http_stream_end(req);
+		stop();
+	}
+}
+
 /* The end was said, the client still reads: all of it arrives. */
 Test(http_stream, the_rest_is_delivered_after_the_end)
 {
