@@ -84,6 +84,15 @@ void pty_stream(struct http_request *req, void *userdata);
 void files_read(struct http_request *req, void *userdata);
 void files_write(struct http_request *req, void *userdata);
 void files_write_raw(struct http_request *req, void *userdata);
+void files_batch(struct http_request *req, void *userdata);
+void files_list(struct http_request *req, void *userdata);
+void files_exists(struct http_request *req, void *userdata);
+void files_info(struct http_request *req, void *userdata);
+void files_remove(struct http_request *req, void *userdata);
+void files_rename(struct http_request *req, void *userdata);
+void files_mkdir(struct http_request *req, void *userdata);
+void files_watch(struct http_request *req, void *userdata);
+void files_watch_check(struct http_request *req, void *userdata);
 /* routes that later versions own, and those nobody does */
 void route_later(struct http_request *req, void *userdata);
 

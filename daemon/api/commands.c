@@ -2,7 +2,7 @@
 /* Routes of group `commands`: run (foreground and background), list, kill, stdin, wait. */
 #include <string.h>
 
-#include "api/api.h"
+#include "api/procapi.h"
 #include "util/clock.h"
 
 #define TIMEOUT_DEFAULT_SEC 60.0
@@ -83,43 +83,6 @@ static void run_started(void *userdata, enum fault fault, const char *detail)
 	run_free(c);
 }
 
-static const char *check_text(json_object *body, const char *key, size_t max, const char **ret)
-{
-	int r = json_get_string(body, key, ret);
-
-	if (r == JSON_E_MISSING)
-		return NULL;
-	return r != 0 || strlen(*ret) > max || !**ret ? key : NULL;
-}
-
-/* Fills spec with pointers into body; NULL, or the name of the field that cannot be used. */
-static const char *run_parse(json_object *body, struct proc_spec *spec, struct run_call *c, char **ret_detail)
-{
-	const char *bad = check_text(body, "cmd", LIMIT_CMD_BYTES, &spec->cmd);
-	int r;
-
-	if (!bad && !spec->cmd)
-		bad = "cmd";
-	if (!bad)
-		bad = check_text(body, "user", LIMIT_USER, &spec->user);
-	if (!bad)
-		bad = check_text(body, "cwd", LIMIT_PATH, &spec->cwd);
-	if (!bad && spec->cwd && spec->cwd[0] != '/')
-		bad = "cwd";
-	r = json_get_double(body, "timeout", &c->timeout);
-	if (!bad && (r == JSON_E_TYPE || !(c->timeout >= 0 && c->timeout <= LIMIT_TIMEOUT_SEC)))
-		bad = "timeout";
-	if (!bad && json_get_bool(body, "background", &c->background) == JSON_E_TYPE)
-		bad = "background";
-	if (!bad && api_string_map(body, "envs", LIMIT_ENVS, LIMIT_ENV_BYTES, true, &spec->envs, ret_detail) < 0)
-		bad = "envs";
-	if (bad && !*ret_detail)
-		*ret_detail = str_format("%s is missing, of the wrong type, empty or out of range", bad);
-	spec->kind = c->background ? PROC_BACKGROUND : PROC_FOREGROUND;
-	spec->timeout_usec = c->background && r == JSON_E_MISSING ? 0 : (uint64_t)(c->timeout * USEC_PER_SEC);
-	return bad;
-}
-
 void commands_run(struct http_request *req, void *userdata)
 {
 	struct sandbox *sb = api_sandbox_running(userdata, req);
@@ -129,6 +92,7 @@ void commands_run(struct http_request *req, void *userdata)
 	const char *why = NULL;
 	struct run_call *c;
 	enum fault fault;
+	bool given;
 
 	if (!body)
 		return;
@@ -139,8 +103,15 @@ void commands_run(struct http_request *req, void *userdata)
 	}
 	c->timeout = TIMEOUT_DEFAULT_SEC;
 	list_init(&c->reader.link);
-	fault = run_parse(body, &spec, c, &detail) ? FAULT_BAD_FIELD : FAULT_NONE;
+	fault = procapi_parse(body, true, &spec, &c->timeout, &given, &detail);
 	envs = spec.envs;
+	if (fault == FAULT_NONE && json_get_bool(body, "background", &c->background) == JSON_E_TYPE) {
+		fault = FAULT_BAD_FIELD;
+		detail = strdup("background must be true or false");
+	}
+	spec.kind = c->background ? PROC_BACKGROUND : PROC_FOREGROUND;
+	if (!c->background || given)
+		spec.timeout_usec = (uint64_t)(c->timeout * USEC_PER_SEC);
 	if (fault == FAULT_NONE)
 		fault = proc_start(sb, &spec, run_started, c, &c->p, &why);
 	if (fault != FAULT_NONE) {
@@ -195,14 +166,9 @@ void commands_kill(struct http_request *req, void *userdata)
 {
 	struct sandbox *sb = api_sandbox_running(userdata, req);
 	struct proc *p = sb ? pid_param(sb, req) : NULL;
-	json_object *o;
 
-	if (!sb)
-		return;
-	o = json_object_new_object();
-	if (o)
-		json_put_bool(o, "killed", p && proc_kill(p));
-	api_reply(req, 200, o);
+	if (sb)
+		procapi_kill(req, p);
 }
 
 /* --- stdin --- */

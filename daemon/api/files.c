@@ -7,7 +7,6 @@
  */
 #include <string.h>
 
-#include "agent/agent.h"
 #include "api/api.h"
 
 #define WRITE_MODE 0644u

@@ -19,6 +19,7 @@
 #define LIMIT_KILL_MANY		1000u
 #define LIMIT_LIST_PAGE		1000u
 #define LIST_PAGE_DEFAULT	100u		/* contract 2.1: default page >= 100 */
+#define LIMIT_BATCH_FILES	4096u
 #define LIMIT_STDIN_WRITE	(1u << 20)	/* queued towards one process before 429 */
 
 #define STREAM_WINDOW		(256u << 10)	/* credit for process output: hides the round trip under TCG */
