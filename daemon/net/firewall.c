@@ -266,7 +266,8 @@ void firewall_setup(struct firewall *f, firewall_done_fn fn, void *userdata)
 	simple(f, r, json, fn, userdata);
 }
 
-void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata)
+void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
+			    void *userdata)
 {
 	char *json = NULL;
 	int r = ruleset_close(short_id, tap, &json);
@@ -289,7 +290,8 @@ static void removed(void *userdata, int error, const char *message)
 	free(m);
 }
 
-void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata)
+void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
+			    void *userdata)
 {
 	struct removal *m = malloc(sizeof(*m));
 	char *json = NULL;

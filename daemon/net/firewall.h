@@ -5,7 +5,10 @@
  * Table `inet declaw` (and `netdev`-level drops where needed) holds a verdict map by input interface; a sandbox is one
  * chain, its sets and counters and one map element, added and removed in one transaction each. An interface of ours
  * without an element is dropped: closed is the default, in the input and forward hooks alike.
- * error: 0, -ENOENT, -EEXIST, -EIO; message: nft's own sentence.
+ * error: 0, -ENOENT, -EEXIST, -EIO, -ECANCELED (firewall_free() was called: it may still take effect), -EINVAL (a bad
+ * name; this one and -ENOMEM are answered before the function returns); message: nft's own sentence, valid during the
+ * call. Each callback comes exactly once, on the loop. Transactions run in the order of the calls. Order of the end:
+ * firewall_free(), workers_free().
  */
 #ifndef DECLAW_FIREWALL_H
 #define DECLAW_FIREWALL_H
@@ -24,9 +27,11 @@ struct firewall *firewall_free(struct firewall *f);
 /* Creates the table, base chains and map when absent, leaves sandboxes' chains alone: safe at every start. */
 void firewall_setup(struct firewall *f, firewall_done_fn fn, void *userdata);
 /* Closed: everything from the tap is counted and dropped. Replaces what the sandbox had. */
-void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata);
+void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
+			    void *userdata);
 /* 0 also when absent. */
-void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn, void *userdata);
+void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
+			    void *userdata);
 void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata);
 /* Removes the table: `quickstart down`, package removal. */
 void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata);

@@ -123,7 +123,8 @@ static json_object *jump(struct doc *d, const char *target)
 	return object1(d, "jump", object1(d, "target", text(target)));
 }
 
-static void rule(struct doc *d, const char *family, const char *in_chain, json_object *a, json_object *b, json_object *c)
+static void rule(struct doc *d, const char *family, const char *in_chain, json_object *a, json_object *b,
+		 json_object *c)
 {
 	json_object *body = command(d, "add", "rule", family), *expr = json_object_new_array();
 

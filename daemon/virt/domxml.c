@@ -9,8 +9,8 @@
  *
  * on_poweroff, on_reboot and on_crash all destroy: a sandbox boots once. libvirt labels nothing (seclabel none) and
  * makes no tap: both belong to the daemon. The console is a socket, not a file, which a guest could fill without end:
- * QEMU drops what nobody reads. Disk errors are reported to the guest; with QEMU's default a full host disk would freeze
- * it without a word.
+ * QEMU drops what nobody reads. Disk errors are reported to the guest; with QEMU's default a full host disk would
+ * freeze it without a word.
  */
 #include <string.h>
 

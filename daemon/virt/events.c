@@ -27,6 +27,11 @@ static int stop_detail(int event, int detail)
 	}
 }
 
+static int pause_detail(int detail)
+{
+	return detail == VIR_DOMAIN_EVENT_SUSPENDED_IOERROR ? VIRT_PAUSE_IOERROR : VIRT_PAUSE_OTHER;
+}
+
 static int on_lifecycle(virConnectPtr conn _unused_, virDomainPtr dom, int event, int detail, void *opaque)
 {
 	struct session *s = opaque;
@@ -41,8 +46,7 @@ static int on_lifecycle(virConnectPtr conn _unused_, virDomainPtr dom, int event
 		v->ops->domain_event(v->userdata, name, VIRT_EVENT_STOPPED, stop_detail(event, detail));
 		break;
 	case VIR_DOMAIN_EVENT_SUSPENDED:
-		v->ops->domain_event(v->userdata, name, VIRT_EVENT_PAUSED,
-				     detail == VIR_DOMAIN_EVENT_SUSPENDED_IOERROR ? VIRT_PAUSE_IOERROR : VIRT_PAUSE_OTHER);
+		v->ops->domain_event(v->userdata, name, VIRT_EVENT_PAUSED, pause_detail(detail));
 		break;
 	case VIR_DOMAIN_EVENT_RESUMED:
 		v->ops->domain_event(v->userdata, name, VIRT_EVENT_RESUMED, 0);

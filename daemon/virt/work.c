@@ -176,8 +176,9 @@ static void find_pid(struct work *w, virDomainPtr dom)
 
 static void run_create(struct work *w)
 {
-	_cleanup_(cleanup_virDomainFree) virDomainPtr dom = virDomainCreateXML(w->conn, w->text, VIR_DOMAIN_START_PAUSED);
+	_cleanup_(cleanup_virDomainFree) virDomainPtr dom = NULL;
 
+	dom = virDomainCreateXML(w->conn, w->text, VIR_DOMAIN_START_PAUSED);
 	if (!dom)
 		fail(w);
 	else

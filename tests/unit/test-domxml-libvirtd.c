@@ -366,6 +366,20 @@ static void test_libvirtd_dies(void)
 	ok(destroy() && list_is(0, false), "and can be destroyed");
 }
 
+/* Nothing answers, nothing is closed: only the keepalive can tell. Takes half a minute. */
+static void test_libvirtd_freezes(void)
+{
+	st.ups = st.downs = 0;
+	kill(libvirtd, SIGSTOP);
+	virt_domain_resume(virt, ID, on_done, NULL);
+	st.n_answers = 0;
+	ok(tap_wait(event, 60, st.downs == 1), "a libvirtd that hangs counts as lost");
+	ok(tap_wait(event, 60, st.n_answers == 1) && st.error == -ENOTCONN, "the call in flight ends: %s", st.message);
+	st.n_answers = 0;
+	kill(libvirtd, SIGCONT);
+	ok(tap_wait(event, 60, st.ups == 1) && list_is(0, false), "thawed, it is used again");
+}
+
 /* pid_dir belongs to a user that is not trusted. */
 static void test_pid_lies(void)
 {
@@ -444,6 +458,8 @@ static void tests(struct workers *w)
 	test_qemu_killed();
 	test_libvirtd_dies();
 	test_pid_lies();
+	if (getenv("DECLAW_TEST_LONG"))
+		test_libvirtd_freezes();
 	measure();
 	ok(tap_remove(TAP) == 0 && if_nametoindex(TAP) == 0, "the tap is gone");
 }
