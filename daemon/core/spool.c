@@ -88,15 +88,17 @@ static int head_write(struct spool *s)
 
 static int spool_to_file(struct spool *s)
 {
-	struct iovec v = { s->memory + HEAD, s->end - HEAD };
+	struct iovec v = { NULL, 0 };
 	int r;
 
 	s->fd = open(s->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->fd < 0)
 		return -errno;
 	r = head_write(s);
-	if (r == 0 && s->end > HEAD)
-		r = write_all(s->fd, &v, 1, HEAD);
+	if (s->memory)
+		v = (struct iovec){ s->memory + HEAD, s->end - HEAD };
+	if (r == 0)
+		r = write_all(s->fd, &v, s->memory ? 1 : 0, HEAD);
 	if (r < 0) {
 		s->fd = fd_close(s->fd);
 		unlink(s->path);
@@ -317,13 +319,27 @@ static int spool_trim(struct spool *s)
 		s->base_id = e.id;
 		s->base_size[e.stream - 1] += e.len;
 	}
+	index_trim(s);
+	/* Before the blocks go: a daemon that dies in between finds entries there, not zeros */
+	r = head_write(s);
+	if (r < 0)
+		return r;
 	/* Whole pages only, and never the header's; the one the old base is in was left the last time */
 	from = MAX_OF(from & ~4095ull, (uint64_t)4096);
 	if ((s->base & ~4095ull) > from)
 		fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
 			  (off_t)((s->base & ~4095ull) - from));
-	index_trim(s);
-	return head_write(s);
+	return 0;
+}
+
+/* A failed append may have written a part: the guest's bytes, which a later spool_open() must not take for entries */
+static int file_append(struct spool *s, struct iovec *v)
+{
+	int r = write_all(s->fd, v, 2, s->end);
+
+	if (r < 0 && ftruncate(s->fd, (off_t)s->end) < 0)
+		return -errno;
+	return r;
 }
 
 static int memory_append(struct spool *s, const struct iovec *v, size_t len)
@@ -355,7 +371,7 @@ int spool_append(struct spool *s, enum spool_stream stream, const void *data, si
 	if (s->fd < 0 && s->end + sizeof(e) + len > SPOOL_MEMORY)
 		r = spool_to_file(s);
 	if (r == 0)
-		r = s->fd < 0 ? memory_append(s, v, sizeof(e) + len) : write_all(s->fd, v, 2, s->end);
+		r = s->fd < 0 ? memory_append(s, v, sizeof(e) + len) : file_append(s, v);
 	if (r < 0)
 		return r;
 	s->end += sizeof(e) + len;
