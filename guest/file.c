@@ -81,7 +81,8 @@ int file_owner(struct request *r, const struct args *g, struct owner *ret)
 	if (geteuid() != 0)
 		return 0;
 	if (error < 0) {
-		request_fail(r, EINVAL, "no user %.64s", g->user);
+		/* ESRCH: ENOENT is the path's */
+		request_fail(r, ESRCH, "no user %.64s", g->user);
 		return error;
 	}
 	*ret = (struct owner) { .set = true, .uid = u.uid, .gid = u.gid };

@@ -92,10 +92,13 @@ void op_file_read(struct request *r, const struct args *g)
 	_cleanup_close_ int fd = -EBADF;
 	uint8_t buf[FILE_RECORD_MAX];
 	struct wire_writer w;
+	struct owner owner;
 	struct reading *rd;
 	struct stat st;
 	int error;
 
+	if (file_owner(r, g, &owner) < 0)
+		return;
 	fd = open_regular(g->path, g->offset, &st);
 	if (fd < 0) {
 		file_fail(r, fd, g->path);

@@ -119,7 +119,7 @@ int procargs_make(struct procargs *pa, const struct args *g, bool may_switch)
 	int r = user_lookup(name, &pa->user);
 
 	if (r < 0 && may_switch)
-		return fail(pa, r, "no user ", name);
+		return fail(pa, -ESRCH, "no user ", name);
 	if (r < 0)
 		pa->user = (struct user) { .name = "nobody", .home = "/", .shell = "/bin/sh", .uid = geteuid() };
 	pa->spec = (struct spawn_spec) {

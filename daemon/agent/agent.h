@@ -106,6 +106,8 @@ typedef void (*agent_reply_fn)(void *userdata, int error, const uint8_t *reply, 
 /* -ENOBUFS: too many waiting. ret may be NULL. */
 int agent_request_send(struct agent *a, uint16_t op, const struct wire_writer *payload, agent_reply_fn fn,
 		       void *userdata, struct agent_request **ret);
+/* In a reply callback with a positive error: the guest's sentence about it, "" when it gave none. Escape before use. */
+const char *agent_message(const struct agent *a);
 /* Forget the caller: the reply will be swallowed. The request itself may still take effect. The handle is
  * dead after this call, after the reply, and after agent_free(). */
 void agent_request_cancel(struct agent_request *r);

@@ -109,6 +109,7 @@ struct agent {
 	struct list waiting, sent, request_grave;
 	unsigned int n_waiting, n_sent;
 	uint64_t next_request;
+	char message[192];		/* of the reply being delivered */
 };
 
 /* Whether it is in a list or not. */

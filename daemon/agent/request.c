@@ -180,12 +180,29 @@ static struct agent_request *find(struct agent *a, uint64_t id)
 	return NULL;
 }
 
+/* What the guest says about a failure, for agent_message(): bounded, and its bytes are its own affair until escaped. */
+static void keep_message(struct agent *a, int error, const uint8_t *reply, size_t len)
+{
+	const uint8_t *text;
+	size_t n;
+
+	a->message[0] = '\0';
+	if (error > 0 && reply && wire_find(reply, len, DCLW_TAG_MESSAGE, &text, &n) > 0)
+		snprintf(a->message, sizeof(a->message), "%.*s", (int)MIN_OF(n, sizeof(a->message) - 1), (const char *)text);
+}
+
+const char *agent_message(const struct agent *a)
+{
+	return a->message;
+}
+
 /* Out of the lists, told, and freed. */
 static void finish(struct agent *a, struct agent_request *r, int error, const uint8_t *reply, size_t len)
 {
 	unlink_request(a, r);
 	if (error != 0)
 		unname(a, r, error > 0);
+	keep_message(a, error, reply, len);
 	if (r->handler)
 		r->handler(r, error, reply, len);
 	free_later(a, r);

@@ -25,6 +25,8 @@ char *api_fault_text(enum fault fault, const char *detail);
 /* errno of a file operation in the guest -> fault */
 enum fault api_file_fault(int error);
 
+/* What the sentence of that fault is about: the path, the user, or the error itself. Borrowed. */
+const char *api_file_detail(int error, const char *path);
 /* negative errno of an agent call -> fault */
 enum fault api_agent_fault(int error);
 /* Checks path and username; answers itself and returns false when they cannot be used. user may be NULL. */

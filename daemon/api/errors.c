@@ -143,6 +143,23 @@ enum fault api_file_fault(int error)
 	}
 }
 
+const char *api_file_detail(int error, const char *path)
+{
+	switch (error) {
+	case ENOENT:
+	case EISDIR:
+	case ENOTDIR:
+	case ELOOP:
+	case EEXIST:
+	case EACCES:
+		return path;
+	case ESRCH:
+		return "check username";
+	default:
+		return error > 0 ? strerror(error) : path;
+	}
+}
+
 enum fault api_agent_fault(int error)
 {
 	switch (-error) {

@@ -129,7 +129,7 @@ static void download_reply(void *userdata, int error, const struct agent_file_in
 	}
 	if (error) {
 		http_request_on_cancel(d->req, NULL, NULL);
-		api_fail(d->req, api_file_fault(error), error > 0 && error != ENOENT ? strerror(error) : d->path);
+		api_fail(d->req, api_file_fault(error), api_file_detail(error, d->path));
 		download_free(d);
 		return;
 	}
@@ -210,7 +210,7 @@ static void upload_reply(void *userdata, int error, const struct agent_file_info
 	if (u->req) {
 		http_request_on_cancel(u->req, NULL, NULL);
 		if (error) {
-			api_fail(u->req, api_file_fault(error), error > 0 && error != ENOENT ? strerror(error) : u->path);
+			api_fail(u->req, api_file_fault(error), api_file_detail(error, u->path));
 		} else {
 			o = json_object_new_object();
 			if (o) {

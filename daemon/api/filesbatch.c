@@ -95,7 +95,7 @@ static void written(void *userdata, int error, const struct agent_file_info *inf
 	}
 	b->stream = agent_stream_free(b->stream);
 	if (error)
-		batch_fail(b, api_file_fault(error), error > 0 && error != ENOENT ? strerror(error) : b->path);
+		batch_fail(b, api_file_fault(error), api_file_detail(error, b->path));
 	else if (add_result(b, info->size) < 0)
 		batch_fail(b, FAULT_INTERNAL, "out of memory");
 	else

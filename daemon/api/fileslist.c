@@ -111,7 +111,7 @@ static void listing_reply(void *userdata, int error)
 		if (error == ENOENT || error == ENOTDIR)
 			http_reply(l->req, 200, "application/json", "[]", 2);
 		else
-			api_fail(l->req, api_file_fault(error), error > 0 ? strerror(error) : l->path);
+			api_fail(l->req, api_file_fault(error), api_file_detail(error, l->path));
 		listing_free(l);
 		return;
 	}

@@ -37,7 +37,7 @@ static void meta_reply(void *userdata, int error, const struct agent_file_info *
 		if (error == 0)
 			c->answer(c->req, c, info);
 		else if (!c->failed || !c->failed(c->req, error))
-			api_fail(c->req, api_file_fault(error), error > 0 && error != ENOENT ? strerror(error) : c->path);
+			api_fail(c->req, api_file_fault(error), api_file_detail(error, c->path));
 	}
 	meta_free(c);
 }

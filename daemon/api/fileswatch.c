@@ -138,7 +138,7 @@ static void watch_reply(void *userdata, int error)
 	}
 	http_request_on_cancel(req, NULL, NULL);
 	if (error) {
-		api_fail(req, api_file_fault(error), error > 0 && error != ENOENT ? strerror(error) : w->path);
+		api_fail(req, api_file_fault(error), api_file_detail(error, w->path));
 		watch_free(w);
 	} else if (sse_begin(req, w->manager->event, 0, &ops, w, &w->sse) < 0) {
 		watch_free(w);

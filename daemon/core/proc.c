@@ -302,7 +302,9 @@ static void start_reply(void *userdata, int error, uint32_t pid)
 		return;
 	}
 	if (error) {
-		start_answer(p, error < 0 ? FAULT_AGENT_LOST : FAULT_PROC_START, error > 0 ? strerror(error) : NULL);
+		const char *said = error > 0 && p->sandbox && p->sandbox->agent ? agent_message(p->sandbox->agent) : "";
+
+		start_answer(p, error < 0 ? FAULT_AGENT_LOST : FAULT_PROC_START, *said ? said : strerror(abs(error)));
 		proc_end(p, error < 0 ? FAULT_AGENT_LOST : FAULT_PROC_START);
 		if (p->sandbox)
 			proc_drop(p);
