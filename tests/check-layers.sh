@@ -21,7 +21,8 @@ allowed()
 	loop) echo "util wire" ;;
 	bus|virt|net|agent|http) echo "util wire loop" ;;
 	core) echo "util wire loop bus virt net agent http" ;;
-	api) echo "util core http" ;;
+	# The agent: a file or a stream of the guest is pumped to the client without core in between
+	api) echo "util core http agent" ;;
 	main) echo "util wire loop bus virt net agent http core api" ;;
 	guest) echo "wire" ;;
 	esac
