@@ -18,6 +18,8 @@
 
 #define BACKOFF_MIN (10 * USEC_PER_MSEC)
 #define BACKOFF_MAX (USEC_PER_SEC)
+/* Not 0: that means 250 ms, and the boot of a sandbox waits for this timer. */
+#define TIMER_ACCURACY USEC_PER_MSEC
 #define CONNECT_PAUSE_MAX (100 * USEC_PER_MSEC)
 /* One wake-up of the loop serves one link this much at most, then the others have their turn. */
 #define READS_PER_WAKE 6
@@ -46,7 +48,7 @@ int link_init(struct link *l, sd_event *event, const char *path, const struct li
 	if (!l->decoder || !l->tail)
 		return -ENOMEM;
 	wire_decoder_init(l->decoder);
-	r = sd_event_add_time(event, &l->timer, CLOCK_MONOTONIC, 0, 0, on_timer, l);
+	r = sd_event_add_time(event, &l->timer, CLOCK_MONOTONIC, 0, TIMER_ACCURACY, on_timer, l);
 	if (r < 0)
 		return r;
 	return sd_event_source_set_enabled(l->timer, SD_EVENT_OFF);

@@ -95,7 +95,7 @@ static int add_sources(struct agent *a)
 	r = sd_event_source_set_enabled(a->defer, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	r = sd_event_add_time(a->event, &a->timer, CLOCK_MONOTONIC, 0, 0, on_timer, a);
+	r = sd_event_add_time(a->event, &a->timer, CLOCK_MONOTONIC, 0, 10 * USEC_PER_MSEC, on_timer, a);
 	if (r < 0)
 		return r;
 	return sd_event_source_set_enabled(a->timer, SD_EVENT_OFF);
