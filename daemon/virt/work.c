@@ -19,6 +19,9 @@
 #define KEEPALIVE_SECONDS 5
 #define KEEPALIVE_COUNT 5
 
+#define REMOVAL_TRIES 100
+#define REMOVAL_USEC 10000
+
 DEFINE_CLEANUP(virDomainPtr, virDomainFree)
 
 static int error_map(const virError *e)
@@ -174,11 +177,28 @@ static void find_pid(struct work *w, virDomainPtr dom)
 	w->message = str_format("no usable pid file of the domain in %s: %s", w->pid_dir, strerror(-r));
 }
 
+/*
+ * Whether to try (again). When QEMU ended by itself, libvirt refuses its name until it has cleaned up behind it, which
+ * takes longer than its event and its "no such domain".
+ */
+static bool removal_awaited(int tries)
+{
+	const virError *e = virGetLastError();
+
+	if (tries == 0)
+		return true;
+	if (tries > REMOVAL_TRIES || !e || !e->message || !strstr(e->message, "being removed"))
+		return false;
+	usleep(REMOVAL_USEC);
+	return true;
+}
+
 static void run_create(struct work *w)
 {
 	_cleanup_(cleanup_virDomainFree) virDomainPtr dom = NULL;
 
-	dom = virDomainCreateXML(w->conn, w->text, VIR_DOMAIN_START_PAUSED);
+	for (int tries = 0; !dom && removal_awaited(tries); tries++)
+		dom = virDomainCreateXML(w->conn, w->text, VIR_DOMAIN_START_PAUSED);
 	if (!dom)
 		fail(w);
 	else
@@ -188,8 +208,11 @@ static void run_create(struct work *w)
 static void run_restore(struct work *w)
 {
 	_cleanup_(cleanup_virDomainFree) virDomainPtr dom = NULL;
+	int r = -1;
 
-	if (virDomainRestoreFlags(w->conn, w->text, NULL, VIR_DOMAIN_SAVE_PAUSED) < 0) {
+	for (int tries = 0; r < 0 && removal_awaited(tries); tries++)
+		r = virDomainRestoreFlags(w->conn, w->text, NULL, VIR_DOMAIN_SAVE_PAUSED);
+	if (r < 0) {
 		fail(w);
 		return;
 	}
