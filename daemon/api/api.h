@@ -86,6 +86,8 @@ void pty_stream(struct http_request *req, void *userdata);
 void files_read(struct http_request *req, void *userdata);
 void files_write(struct http_request *req, void *userdata);
 void files_write_raw(struct http_request *req, void *userdata);
+/* ANY method; the body streams */
+void ports_proxy(struct http_request *req, void *userdata);
 void files_batch(struct http_request *req, void *userdata);
 void files_list(struct http_request *req, void *userdata);
 void files_exists(struct http_request *req, void *userdata);

@@ -63,6 +63,10 @@ static const struct fault_row rows[] = {
 	[FAULT_FILE_EXISTS] = { 409, "file_exists", "Something of that name is in the way: %s." },
 	[FAULT_FILE_USER] = { 400, "unknown_user", "The sandbox has no such user: %s." },
 	[FAULT_FILE_OTHER] = { 400, "file_error", "The file operation failed in the sandbox: %s." },
+	/* Not 502: every client of the contract repeats requests that fail with 5xx, and this is nothing to repeat */
+	[FAULT_PORT_UNREACHABLE] = { 424, "port_unreachable", "Nothing accepts connections on port %s of the sandbox's loopback; start a server there." },
+	[FAULT_PORT_ANSWER] = { 424, "port_bad_answer", "The server in the sandbox cannot be understood: %s." },
+	[FAULT_PORT_CLOSED] = { 403, "port_not_public", "This port cannot be reached from outside: %s." },
 	[FAULT_INTERNAL] = { 500, "internal", "declawd failed on this request; the journal says more." },
 };
 static_assert(ELEMENTSOF(rows) == FAULT_MAX, "a row per fault");

@@ -37,7 +37,7 @@ const struct http_route api_routes[] = {
 	LATER("GET", "/snapshots"),
 
 	/* ports */
-	LATER("*", "/sandboxes/{id}/ports/{port}/{path*}"),
+	ROUTE("*", "/sandboxes/{id}/ports/{port}/{path*}", STREAM, ports_proxy),
 
 	/* commands */
 	ROUTE("POST", "/sandboxes/{id}/commands", BUFFER, commands_run),

@@ -58,6 +58,10 @@ enum fault {
 	FAULT_FILE_EXISTS,
 	FAULT_FILE_USER,
 	FAULT_FILE_OTHER,
+	/* servers inside sandboxes */
+	FAULT_PORT_UNREACHABLE,	/* detail: the port */
+	FAULT_PORT_ANSWER,
+	FAULT_PORT_CLOSED,
 	/* this program's own fault */
 	FAULT_INTERNAL,
 	FAULT_MAX,

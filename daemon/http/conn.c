@@ -118,6 +118,11 @@ void conn_watch(struct http_conn *c)
 		c->hup_watch = NULL;
 }
 
+void conn_unwatch(struct http_conn *c)
+{
+	c->hup_watch = sd_event_source_disable_unref(c->hup_watch);
+}
+
 void conn_set_timeout(struct http_conn *c, unsigned int sec)
 {
 	bool changed = sec != c->listener->server->config.idle_timeout_sec;

@@ -119,6 +119,22 @@ void http_stream_end(struct http_request *req);
 void http_stream_abort(struct http_request *req);
 
 /*
+ * 101: the connection carries the bytes of another protocol from here on. protocol: the Upgrade header's value; other
+ * headers by http_reply_header(). take() is as for streamed bodies, with http_upgrade_continue(); end(): the client sends
+ * no more. Write returns how many bytes the socket took (room() follows when that was less than offered), or -EPIPE.
+ * End once; or the cancel callback comes. Only for requests without a body.
+ */
+struct http_upgrade_ops {
+	size_t (*take)(void *userdata, const void *data, size_t len);
+	void (*end)(void *userdata);
+	void (*room)(void *userdata);
+};
+int http_upgrade(struct http_request *req, const char *protocol, const struct http_upgrade_ops *ops, void *userdata);
+ssize_t http_upgrade_write(struct http_request *req, const void *data, size_t len);
+void http_upgrade_continue(struct http_request *req);
+void http_upgrade_end(struct http_request *req);
+
+/*
  * Streamed body (HTTP_BODY_STREAM): take() returns how many bytes it took (0..len); less pauses the client until
  * http_body_continue(). end(): the body is complete.
  */

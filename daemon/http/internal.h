@@ -29,7 +29,7 @@
 #define HTTP_STALL_SEC 3600		/* a streamed answer whose reader takes nothing; TCP finds dead peers sooner */
 #define HTTP_DRAIN_MAX (1024 * 1024)	/* unread body worth reading to keep a connection alive after an early answer */
 #define HTTP_LINGER_MAX (64 * 1024 * 1024)	/* unread body read so that the early answer is not lost to a reset */
-#define HTTP_REPLY_HEADERS_MAX 16
+#define HTTP_REPLY_HEADERS_MAX 64	/* the proxy passes on what a server in a guest sends */
 #define HTTP_BLOCK_SIZE (64 * 1024)	/* MHD's buffer of a response of known size; chunks use its pool */
 #define HTTP_BLOCK_SIZE_UNUSED 4096	/* ... of unknown size: only for HTTP/1.0 */
 #define HTTP_SPINS 4			/* MHD_run() calls in a row before other event sources get their turn */
@@ -136,6 +136,7 @@ struct http_request {
 	struct { char *name, *value; } header[HTTP_REPLY_HEADERS_MAX];
 	size_t n_headers;
 	struct http_stream stream;
+	struct http_tunnel *tunnel;	/* NULL: not upgraded */
 };
 
 /* listen.c */
@@ -146,11 +147,19 @@ uint16_t listen_port(int fd);
 /* server.c */
 void listener_kick(struct http_listener *l);
 
+/* upgrade.c */
+struct MHD_Response *tunnel_response(struct http_request *req, const char *protocol);
+int tunnel_new(struct http_request *req, const struct http_upgrade_ops *ops, void *userdata);
+bool tunnel_is_open(const struct http_request *req);
+void tunnel_close(struct http_request *req);
+void tunnel_free(struct http_request *req);
+
 /* conn.c: MHD's notification, and the watch for peers that leave */
 void conn_notify(void *userdata, struct MHD_Connection *mhd, void **socket_context,
 		 enum MHD_ConnectionNotificationCode code);
 struct http_conn *conn_of(struct MHD_Connection *mhd);
 void conn_watch(struct http_conn *c);
+void conn_unwatch(struct http_conn *c);
 void conn_set_timeout(struct http_conn *c, unsigned int sec);
 /* Makes MHD notice at once that a connection it is not suspended on is over. */
 void conn_cut(struct http_conn *c);

@@ -14,7 +14,7 @@
 
 #include "http/internal.h"
 
-#define RAW_HEAD_MAX 4096
+#define RAW_HEAD_MAX (24 * 1024)
 
 static bool header_text_ok(const char *s)
 {
@@ -154,6 +154,29 @@ int http_stream_begin(struct http_request *req, int status, const char *content_
 	if (request_is_lost(req)) {
 		request_add_work(req, HTTP_WORK_LEFT);
 	} else if (begin_response(req, content_type) < 0) {
+		request_cut(req);
+		request_add_work(req, HTTP_WORK_LEFT);
+	} else {
+		request_wake(req);
+	}
+	return 0;
+}
+
+int http_upgrade(struct http_request *req, const char *protocol, const struct http_upgrade_ops *ops, void *userdata)
+{
+	if (req->answered || req->cancelling)
+		return -EALREADY;
+	if (!header_text_ok(protocol) || request_has_body(req))
+		return -EINVAL;
+	req->answered = true;
+	req->status = MHD_HTTP_SWITCHING_PROTOCOLS;
+	if (request_is_lost(req)) {
+		request_add_work(req, HTTP_WORK_LEFT);
+		return 0;
+	}
+	if (tunnel_new(req, ops, userdata) == 0)
+		req->response = tunnel_response(req, protocol);
+	if (!req->response || add_headers(req) < 0) {
 		request_cut(req);
 		request_add_work(req, HTTP_WORK_LEFT);
 	} else {

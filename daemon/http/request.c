@@ -54,6 +54,7 @@ struct http_request *request_free(struct http_request *req)
 	for (size_t i = 0; i < ROUTE_PARAMS_MAX; i++)
 		free(req->rest_raw[i]);
 	stream_done(&req->stream);
+	tunnel_free(req);
 	buf_done(&req->body);
 	uri_done(&req->uri);
 	free(req);
@@ -143,7 +144,9 @@ void request_gone(struct http_request *req)
 void request_cut(struct http_request *req)
 {
 	req->gone = true;
-	if (req->suspended)
+	if (tunnel_is_open(req))
+		tunnel_close(req);
+	else if (req->suspended)
 		request_wake(req);
 	else if (req->conn)
 		conn_cut(req->conn);

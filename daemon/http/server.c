@@ -109,7 +109,7 @@ static struct MHD_Daemon *start_mhd(struct http_listener *l, int fd)
 {
 	const struct http_server_config *config = &l->server->config;
 
-	return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+	return MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG, 0, NULL, NULL,
 				request_on_access, l,
 				MHD_OPTION_EXTERNAL_LOGGER, log_mhd, NULL,
 				MHD_OPTION_LISTEN_SOCKET, fd,
@@ -237,7 +237,10 @@ static void cancel_all(struct http_server *s)
 	run_work(s);
 	/* MHD aborts the process when it is stopped with a suspended connection. */
 	list_foreach(&s->requests, req, struct http_request, link)
-		request_wake(req);
+		if (tunnel_is_open(req))
+			tunnel_close(req);
+		else
+			request_wake(req);
 }
 
 struct http_server *http_server_free(struct http_server *s)
