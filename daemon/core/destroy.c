@@ -5,7 +5,7 @@
  * The state becomes killed at once. Then, all at the same time, the scope's processes get SIGKILL (which hides libvirt's
  * slow destroy), libvirt forgets the domain and the timer goes; when QEMU is gone for sure the rules, the tap and the
  * files follow. Each part clears its bit in `held`; when none is left the waiters are woken. A part that cannot be
- * removed now (libvirtd away) keeps its bit and is tried again by recover.c when the connection is back.
+ * removed now (libvirtd away) keeps its bit and is tried again by the sweep, and by recover.c when the connection is back.
  *
  * The callbacks carry a reference; nothing here frees a sandbox.
  */
@@ -23,11 +23,15 @@ static void destroy_second_half(struct sandbox *sb);
 
 static void destroy_finish(struct sandbox *sb)
 {
+	sb->destroy_running = false;
 	sandbox_save(sb);
-	if (sb->held == 0) {
+	/* What is left is tried again by the sweep; who waits is told whether the guest could still act */
+	if (sb->held & (HELD_DOMAIN | HELD_SCOPE))
+		sandbox_wake(&sb->destroy_waiters, FAULT_NO_LIBVIRT, NULL);
+	else
 		sandbox_wake(&sb->destroy_waiters, FAULT_NONE, NULL);
+	if (sb->held == 0)
 		manager_sweep_later(sb->manager);
-	}
 }
 
 static void part_gone(struct sandbox *sb, enum sandbox_held bit, int error, const char *what, const char *message)
@@ -92,24 +96,38 @@ static void rules_gone(void *userdata, int error, const char *message)
 	struct sandbox *sb = userdata;
 
 	part_gone(sb, HELD_RULES, error, "rules", message);
-	destroy_second_half(sb);
+	if (error < 0)
+		destroy_finish(sb);
+	else
+		destroy_second_half(sb);
+	sandbox_unref(sb);
+}
+
+static void tap_gone(void *userdata, int error)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_TAP, error, "tap", "");
+	if (error < 0)
+		destroy_finish(sb);	/* its rules stay: an interface without rules is never left behind */
+	else
+		destroy_second_half(sb);
 	sandbox_unref(sb);
 }
 
 static void destroy_second_half(struct sandbox *sb)
 {
-	int r;
-
 	if (sb->held & (HELD_DOMAIN | HELD_SCOPE)) {
 		destroy_finish(sb);
 		return;
 	}
 	/* The tap first: with it gone no packet can come in while the rules go */
 	if (sb->held & HELD_TAP) {
-		r = tap_remove(sb->tap);
-		part_gone(sb, HELD_TAP, r, "tap", "");
+		sandbox_ref(sb);
+		tap_remove_async(sb->manager->workers, sb->tap, tap_gone, sb);
+		return;
 	}
-	if (sb->held & HELD_RULES && !(sb->held & HELD_TAP)) {
+	if (sb->held & HELD_RULES) {
 		sandbox_ref(sb);
 		firewall_sandbox_remove(sb->manager->firewall, ident_short(sb->id), sb->tap, rules_gone, sb);
 		return;
@@ -175,9 +193,9 @@ void sandbox_destroy_resume(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
 
-	if (sb->step_pending || sb->destroy_pending)
+	if (sb->step_pending || sb->destroy_running)
 		return;
-	sb->destroying = true;
+	sb->destroying = sb->destroy_running = true;
 	sandbox_ref(sb);
 	sb->destroy_pending++;		/* until all have been asked */
 	if (sb->held & HELD_SCOPE) {

@@ -170,9 +170,20 @@ static void sweep(struct manager *m)
 			forget(sb);
 }
 
+/* What could not be removed the last time */
+static void retry_destroys(struct manager *m)
+{
+	struct sandbox *sb;
+
+	list_foreach(&m->sandboxes, sb, struct sandbox, link)
+		if (sb->state == SANDBOX_KILLED && sb->held && m->recovered)
+			sandbox_destroy_resume(sb);
+}
+
 static int on_sweep_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	sweep(userdata);
+	retry_destroys(userdata);
 	sd_event_source_set_time(s, usec + SWEEP_INTERVAL_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }

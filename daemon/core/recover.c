@@ -104,7 +104,7 @@ static void reconcile_record(struct recovery *rc, struct sandbox *sb)
 	_cleanup_free_ char *run = sandbox_run_path(sb, NULL);
 
 	if (sb->state == SANDBOX_KILLED) {
-		if (sb->held && !sb->destroy_pending)
+		if (sb->held)
 			sandbox_destroy_resume(sb);
 		return;
 	}
@@ -135,7 +135,7 @@ static void remove_stray_tap(void *userdata, const char *name)
 	if (!ident_sandbox_valid(id) || owner_of(rc, id))
 		return;
 	rc->strays++;
-	tap_remove(name);
+	tap_remove_async(rc->m->workers, name, NULL, NULL);
 }
 
 static void remove_stray_units(struct recovery *rc)

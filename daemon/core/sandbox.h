@@ -105,6 +105,7 @@ struct sandbox {
 	bool boot_slot;			/* holds one of boots_at_once */
 	struct list boot_link;		/* waits for one */
 	bool step_pending;		/* an asynchronous step of create.c will still call back */
+	bool destroy_running;		/* between sandbox_destroy_resume() and its end, successful or not */
 	unsigned int destroy_pending;	/* parts of destroy.c under way */
 	pid_t pid;
 	char tap[16];
