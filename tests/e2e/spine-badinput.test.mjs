@@ -64,7 +64,7 @@ test('files: wrong fields and queries', { timeout: 60_000 }, async (t) => {
 			refused(await get(path(`/files/raw${query}`)), what, ...want);
 		});
 	}
-	for (const [what, query, ...want] of bad.wrongQuery)
+	for (const [what, query, ...want] of [...bad.wrongQuery, ...bad.wrongOwner])
 		await t.test(`raw write, ${what}`, async () => {
 			refused(await request('PUT', path(`/files/raw${query}`), { body: 'x' }), what, ...want);
 		});

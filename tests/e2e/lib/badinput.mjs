@@ -106,13 +106,17 @@ export const wrongFile = [
 	['username of a wrong type', { path: '/tmp/bad', data: 'x', username: 1 }, 400, field, /username/],
 ];
 
-// Queries for GET /sandboxes/{id}/files.
+// Queries for GET /sandboxes/{id}/files and its raw twin ...
 export const wrongQuery = [
 	['no path', '', 400, null, /path/],
 	['an empty path', '?path=', 400, null, /path/],
 	['a relative path', '?path=tmp', 400, null, /path/],
 	['a NUL in the path', '?path=/tmp/%00bad', 400, null, /path/],
-	['an unknown user', '?path=/etc/hostname&username=no-such-user', 400, null, /user/],
+];
+
+// ... and for PUT /sandboxes/{id}/files/raw, where the user will own the file.
+export const wrongOwner = [
+	['an unknown user', '?path=/tmp/bad&username=no-such-user', 400, null, /user/],
 ];
 
 // Ids in the path, as sent. None of them is a sandbox; none may reach anything else.
