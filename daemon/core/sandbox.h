@@ -11,8 +11,8 @@
  *	killed     For ever; kept readable for killed_retention. destroy.c removes what is held, in any order of failure.
  *
  * sandbox_set_state() is the only writer and asserts the table. What is held (`held`) is a set of bits that create.c
- * sets *before* it asks for the thing and destroy.c clears after it is gone, so a crash between the two is repaired by
- * removing something that may not exist.
+ * sets *before* it asks for the thing and destroy.c clears after it is gone. Records are not written at each of these, so
+ * what lives counts as holding everything when it is read from disk: removing something that does not exist is no error.
  *
  * Loop thread only. Objects are owned by the manager and freed from its sweep, never inside one of their callbacks;
  * API code pins one across an asynchronous call with sandbox_ref().
@@ -62,6 +62,7 @@ enum sandbox_held {
 	HELD_DOMAIN = 1 << 3,
 	HELD_SCOPE = 1 << 4,
 	HELD_TIMER = 1 << 5,
+	HELD_ALL = (1 << 6) - 1,
 };
 
 /* What the user asked for. JSON members are owned; NULL = not given. */
@@ -104,7 +105,9 @@ struct sandbox {
 	bool destroying;
 	bool boot_slot;			/* holds one of boots_at_once */
 	struct list boot_link;		/* waits for one */
-	bool step_pending;		/* an asynchronous step of create.c will still call back */
+	unsigned int step_pending;	/* asynchronous steps of create.c that will still call back */
+	bool ident_asked;		/* the last of them has begun */
+	bool stopped;			/* the domain's end was heard while a step was under way */
 	bool destroy_running;		/* between sandbox_destroy_resume() and its end, successful or not */
 	unsigned int destroy_pending;	/* parts of destroy.c under way */
 	pid_t pid;

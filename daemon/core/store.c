@@ -17,7 +17,7 @@
 #include "util/fileio.h"
 #include "util/log.h"
 
-#define STORE_MAX (1u << 20)
+#define STORE_MAX (4u << 20)	/* all that limits.h lets in, with every byte escaped */
 
 static char *store_path(const struct manager *m, const char *id, bool ended)
 {
@@ -177,7 +177,8 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 	sb->started_usec = get_number(o, "started");
 	sb->deadline_usec = get_number(o, "deadline");
 	sb->ended_usec = get_number(o, "ended");
-	sb->held = (unsigned int)get_number(o, "held");
+	sb->held = sb->state == SANDBOX_KILLED ? (unsigned int)get_number(o, "held") & HELD_ALL : HELD_ALL;
+	sb->destroying = sb->state == SANDBOX_KILLED;
 	sb->pid = (pid_t)get_number(o, "pid");
 	sb->agent_id = strtoull(get_text(o, "agent_id"), NULL, 16);
 	*ret = TAKE_PTR(sb);
