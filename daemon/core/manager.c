@@ -13,6 +13,7 @@
 #include "util/log.h"
 
 #define SWEEP_INTERVAL_USEC (30 * USEC_PER_SEC)
+#define RECOVER_INTERVAL_USEC (2 * USEC_PER_SEC)
 
 /* --- events from below --- */
 
@@ -25,8 +26,10 @@ static void on_domain_event(void *userdata, const char *name, enum virt_event ev
 	if (!sb || sb->destroying || ev != VIRT_EVENT_STOPPED)
 		return;
 	/* Early events of a domain that is still being started belong to create.c's own callback */
-	if (sb->state == SANDBOX_CREATING && sb->step_pending)
+	if (sb->state == SANDBOX_CREATING && sb->step_pending) {
+		sb->stopped = true;
 		return;
+	}
 	end = detail == VIRT_STOP_SHUTDOWN ? SANDBOX_END_GUEST_EXIT : SANDBOX_END_CRASH;
 	log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The domain of %s has stopped by itself", sb->id);
 	sandbox_destroy(sb, end, NULL, NULL);
@@ -49,11 +52,18 @@ static void on_virt_connected(void *userdata, bool up)
 bool unit_sandbox_id(const char *unit, char ret[SANDBOX_ID_MAX])
 {
 	const char *p = strstr(unit, "sbx-");
+	char name[64];
 
-	if (!p || !(str_ends(unit, ".scope") || str_ends(unit, ".timer")))
+	if (!p)
 		return false;
 	snprintf(ret, SANDBOX_ID_MAX, "%.14s", p);
-	return ident_sandbox_valid(ret);
+	if (!ident_sandbox_valid(ret))
+		return false;
+	snprintf(name, sizeof(name), SCOPE_FORMAT, ret);
+	if (str_eq(unit, name))
+		return true;
+	snprintf(name, sizeof(name), TIMER_FORMAT, ret);
+	return str_eq(unit, name);
 }
 
 static void on_unit_removed(void *userdata, const char *unit)
@@ -98,6 +108,23 @@ static void on_accel(struct manager *m)
 	m->ready = true;
 	if (m->on_ready)
 		m->on_ready(m->ready_userdata);
+}
+
+static int on_recover_timer(sd_event_source *s _unused_, uint64_t usec _unused_, void *userdata)
+{
+	maybe_recover(userdata);
+	return 0;
+}
+
+void manager_recover_later(struct manager *m)
+{
+	int r;
+
+	m->recover_timer = sd_event_source_disable_unref(m->recover_timer);
+	r = sd_event_add_time_relative(m->event, &m->recover_timer, CLOCK_MONOTONIC, RECOVER_INTERVAL_USEC, 0,
+				       on_recover_timer, m);
+	if (r < 0)
+		log_error_errno(r, "Recovery cannot be tried again: %m");
 }
 
 void manager_recovered(struct manager *m)
@@ -170,13 +197,15 @@ static void sweep(struct manager *m)
 			forget(sb);
 }
 
-/* What could not be removed the last time */
+/* What could not be removed the last time, and whose timer could not be set or elapsed by another clock */
 static void retry_destroys(struct manager *m)
 {
 	struct sandbox *sb;
 
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
-		if (sb->state == SANDBOX_KILLED && sb->held && m->recovered)
+		if (sb->state == SANDBOX_RUNNING)
+			sandbox_deadline_elapsed(sb);
+		else if (sb->state == SANDBOX_KILLED && sb->held && m->recovered)
 			sandbox_destroy_resume(sb);
 }
 
@@ -411,9 +440,12 @@ struct manager *manager_free(struct manager *m)
 	list_foreach(&m->sandboxes, sb, struct sandbox, link) {
 		sandbox_wake(&sb->create_waiters, FAULT_BUSY, NULL);
 		sandbox_wake(&sb->destroy_waiters, FAULT_BUSY, NULL);
-		/* The channel first: streams freed after it send nothing to the guest */
-		sb->agent = agent_free(sb->agent);
+		/* The channel first: what is freed once it is closed is not told to the guest */
+		if (sb->agent)
+			agent_detach(sb->agent);
 		proc_drop_all(sb);
+		agent_abort(sb->agent, -ECANCELED);
+		sb->agent = agent_free(sb->agent);
 	}
 	virt_free(m->virt);
 	bus_free(m->bus);
@@ -425,6 +457,7 @@ struct manager *manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->sweep_timer);
 	sd_event_source_disable_unref(m->sweep_defer);
 	sd_event_source_disable_unref(m->boot_defer);
+	sd_event_source_disable_unref(m->recover_timer);
 	for (size_t i = 0; i < m->n_stored; i++)
 		fd_close(m->stored[i].fd);
 	free(m->stored);

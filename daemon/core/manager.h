@@ -45,7 +45,8 @@ struct manager {
 
 	struct accel accel;
 	bool firewall_ready, recovered, ready, stopping;
-	sd_event_source *sweep_timer, *sweep_defer, *boot_defer;
+	bool recovering, recover_again;	/* under way; asked for meanwhile */
+	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer;
 	void (*on_ready)(void *userdata);
 	void *ready_userdata;
 	struct stored_fd { char id[SANDBOX_ID_MAX]; int fd; } *stored;
@@ -62,6 +63,8 @@ int manager_reload(struct manager *m);
 
 /* recover.c is through (every time it is) */
 void manager_recovered(struct manager *m);
+/* It is not, and no connection has to come back first */
+void manager_recover_later(struct manager *m);
 /* Newest first, after records came from disk in directory order */
 void manager_sort(struct manager *m);
 /* The agent socket the service manager kept for that sandbox, once; -EBADF when it has none. The caller owns it. */
@@ -93,7 +96,7 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 /* Removes what a dead sandbox still holds, found at start. */
 void sandbox_destroy_resume(struct sandbox *sb);
 
-/* recover.c */
+/* recover.c: one at a time; asked for meanwhile it runs again */
 void recover_run(struct manager *m);
 
 #define SCOPE_FORMAT "declaw-%s.scope"

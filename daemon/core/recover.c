@@ -17,6 +17,7 @@
 
 #include "core/manager.h"
 #include "core/proc.h"
+#include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
 
@@ -29,6 +30,7 @@ struct recovery {
 	struct bus_unit *units;
 	size_t n_units;
 	unsigned int adopted, ended, strays;
+	uint64_t began;
 };
 
 static void recovery_free(struct recovery *rc)
@@ -67,7 +69,7 @@ static void rules_again(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
 
-	if (error < 0 && !sb->destroying) {
+	if (error < 0 && !sb->destroying && !sb->manager->stopping) {
 		log_sandbox(LOG_ERR, sb->id, NULL, error, "The rules of %s cannot be set: %s: %m", sb->id, message);
 		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
 	}
@@ -119,6 +121,9 @@ static void reconcile_record(struct recovery *rc, struct sandbox *sb)
 		adopt(rc, sb, d);
 		return;
 	}
+	/* It began to run after the domains were listed */
+	if (sb->started_usec >= rc->began)
+		return;
 	rc->ended++;
 	/* /run is empty after a host boot: then nobody crashed */
 	sandbox_destroy(sb, run && access(run, F_OK) < 0 ? SANDBOX_END_HOST_SHUTDOWN : SANDBOX_END_CRASH, NULL, NULL);
@@ -199,6 +204,15 @@ static void remove_strays(struct recovery *rc)
 
 /* --- asking --- */
 
+static void run_again(struct manager *m)
+{
+	bool again = m->recover_again;
+
+	m->recovering = m->recover_again = false;
+	if (again)
+		recover_run(m);
+}
+
 static void reconcile(struct recovery *rc)
 {
 	struct manager *m = rc->m;
@@ -210,15 +224,22 @@ static void reconcile(struct recovery *rc)
 	if (rc->adopted || rc->ended || rc->strays)
 		log_full(LOG_NOTICE, NULL, MSG_RECOVERED, 0, __FILE__, __LINE__,
 			 "Recovered: %u sandboxes adopted, %u ended, %u strays removed", rc->adopted, rc->ended, rc->strays);
-	manager_recovered(m);
 	recovery_free(rc);
+	manager_recovered(m);
+	run_again(m);
 }
 
 static void give_up(struct recovery *rc, int error, const char *what, const char *message)
 {
-	log_full(LOG_ERR, NULL, NULL, error, __FILE__, __LINE__, "Recovery cannot list the %s: %s: %m", what, message ?: "");
-	/* The connection will come back and recovery with it */
+	struct manager *m = rc->m;
+
 	recovery_free(rc);
+	m->recovering = m->recover_again = false;
+	if (m->stopping)
+		return;
+	log_full(LOG_ERR, NULL, NULL, error, __FILE__, __LINE__, "Recovery cannot list the %s: %s: %m", what, message ?: "");
+	/* If it was a connection, that will come back and recovery with it; nftables has none */
+	manager_recover_later(m);
 }
 
 static void have_units(void *userdata, int error, const struct bus_unit *v, size_t n)
@@ -289,10 +310,13 @@ static void load_one(struct manager *m, const char *id)
 		r = manager_add(m, sb);
 	if (r < 0) {
 		_cleanup_free_ char *dir = str_format("%s/sandboxes/%s", m->settings.state_dir, id);
+		_cleanup_free_ char *ended = str_format("%s/ended/%s.json", m->settings.state_dir, id);
 
 		log_sandbox(LOG_ERR, id, NULL, r, "The record of %s cannot be read, what it held will be removed: %m", id);
 		if (dir)
 			dir_remove_tree(dir);
+		if (ended)
+			unlink(ended);
 	}
 }
 
@@ -319,6 +343,10 @@ void recover_run(struct manager *m)
 {
 	struct recovery *rc;
 
+	if (m->recovering) {
+		m->recover_again = true;
+		return;
+	}
 	if (!m->recovered) {
 		_cleanup_free_ char *trash = str_format("%s/trash", m->settings.state_dir);
 
@@ -334,5 +362,7 @@ void recover_run(struct manager *m)
 		return;
 	}
 	rc->m = m;
+	rc->began = clock_realtime();
+	m->recovering = true;
 	virt_list(m->virt, have_domains, rc);
 }
