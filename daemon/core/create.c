@@ -42,21 +42,33 @@ static void create_fail(struct sandbox *sb, enum fault fault, const char *detail
 static void step_begin(struct sandbox *sb)
 {
 	sandbox_ref(sb);
-	sb->step_pending = true;
+	sb->step_pending++;
 }
 
-/* True: go on. False: the sandbox is being destroyed; the caller returns at once (its reference is gone). */
+/*
+ * True: go on. False: the sandbox is being destroyed, or the daemon stops and its successor will do that; the caller
+ * returns at once (its reference is gone).
+ */
 static bool step_end(struct sandbox *sb)
 {
-	sb->step_pending = false;
-	if (sb->destroying) {
-		sandbox_destroy_resume(sb);
+	sb->step_pending--;
+	if (sb->destroying || sb->manager->stopping) {
+		if (sb->destroying)
+			sandbox_destroy_resume(sb);
 		sandbox_unref(sb);
 		return false;
 	}
 	/* The manager's reference keeps it until the sweep */
 	sandbox_unref(sb);
 	return true;
+}
+
+/* The step went well, but the domain has stopped meanwhile */
+static bool step_was_late(struct sandbox *sb)
+{
+	if (sb->stopped)
+		create_fail(sb, FAULT_START_FAILED, "the virtual machine stopped while it was being started");
+	return sb->stopped;
 }
 
 static enum fault fault_from_errno(int error, enum fault otherwise)
@@ -81,8 +93,8 @@ static void create_running(struct sandbox *sb)
 	sb->started_usec = now;
 	sb->deadline_usec = sb->options.timeout_sec ? now + sb->options.timeout_sec * USEC_PER_SEC : 0;
 	create_slot_release(sb);
-	sandbox_save(sb);
 	sandbox_arm_deadline(sb);
+	sandbox_save(sb);
 	log_sandbox(LOG_INFO, sb->id, MSG_SANDBOX_CREATED, 0, "Sandbox %s runs (template %s, %s, pid %d) after %llu ms",
 		    sb->id, sb->options.name, accel_name(&sb->manager->accel), (int)sb->pid,
 		    (unsigned long long)((now - sb->created_usec) / USEC_PER_MSEC));
@@ -99,7 +111,8 @@ static void ident_done(void *userdata, int error)
 		create_fail(sb, FAULT_START_FAILED, "the guest could not be given its identity");
 		return;
 	}
-	create_running(sb);
+	if (!step_was_late(sb))
+		create_running(sb);
 }
 
 static void create_ident(struct sandbox *sb)
@@ -117,6 +130,7 @@ static void create_ident(struct sandbox *sb)
 	random_bytes(entropy, sizeof(entropy));
 	random_bytes(mid, sizeof(mid));
 	hex_encode(mid, sizeof(mid), machine_id);
+	sb->ident_asked = true;
 	step_begin(sb);
 	if (agent_set_identity(sb->agent, &ident, ident_done, sb) < 0) {
 		if (step_end(sb))
@@ -146,7 +160,8 @@ static void on_agent_up(void *userdata, const struct agent_peer *peer)
 	if (sb->agent_id && sb->agent_id != peer->agent_id)
 		proc_agent_restarted(sb);
 	sb->agent_id = peer->agent_id;
-	if (sb->state == SANDBOX_CREATING)
+	/* A guest that comes up a second time still has the first request, or has failed it */
+	if (sb->state == SANDBOX_CREATING && !sb->ident_asked)
 		create_ident(sb);
 	else if (sb->adopted)
 		proc_reconcile(sb);
@@ -158,7 +173,7 @@ static void on_agent_lost(void *userdata, int reason)
 	struct sandbox *sb = userdata;
 
 	sb->agent_up = false;
-	if (sb->destroying)
+	if (sb->destroying || sb->manager->stopping)
 		return;
 	if (sb->state == SANDBOX_CREATING) {
 		create_fail(sb, reason == -ETIMEDOUT ? FAULT_BOOT_TIMEOUT : FAULT_START_FAILED,
@@ -217,10 +232,13 @@ static void run_done(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
 
-	if (!step_end(sb))
+	/* The agent may have answered first; then the vCPUs run, whatever libvirt says */
+	if (!step_end(sb) || sb->state != SANDBOX_CREATING)
 		return;
-	if (error < 0)
+	if (error < 0 && !sb->agent_up)
 		create_fail(sb, FAULT_START_FAILED, message);
+	else
+		step_was_late(sb);
 	/* What follows is the agent's HELLO, or its absence: on_agent_up(), on_agent_lost() */
 }
 
@@ -234,6 +252,8 @@ static void scope_done(void *userdata, int error, const char *message)
 		create_fail(sb, error == -ENOTCONN ? FAULT_NO_SYSTEMD : FAULT_START_FAILED, message);
 		return;
 	}
+	if (step_was_late(sb))
+		return;
 	step_begin(sb);
 	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
 }
@@ -269,6 +289,8 @@ static void domain_done(void *userdata, int error, const char *message, pid_t pi
 		create_fail(sb, error == -ENOTCONN ? FAULT_NO_LIBVIRT : FAULT_START_FAILED, message);
 		return;
 	}
+	if (step_was_late(sb))
+		return;
 	sb->pid = pid;
 	console = sandbox_run_path(sb, "console.sock");
 	if (console)
