@@ -105,6 +105,8 @@ static void probe_gone(void *userdata, int error, const char *message)
 {
 	struct manager *m = userdata;
 
+	if (m->stopping)
+		return;
 	if (error < 0)
 		log_full(LOG_WARNING, NULL, NULL, error, __FILE__, __LINE__, "Removing the probe domain: %s: %m", message);
 	m->accel.agent = agent_free(m->accel.agent);
@@ -114,7 +116,7 @@ static void probe_gone(void *userdata, int error, const char *message)
 
 static void probe_finish(struct manager *m, enum accel_verdict verdict, const char *reason)
 {
-	if (m->accel.finishing)
+	if (m->accel.finishing || m->stopping)
 		return;
 	m->accel.finishing = true;
 	m->accel.verdict = verdict;

@@ -6,6 +6,7 @@
  * slow destroy), libvirt forgets the domain and the timer goes; when QEMU is gone for sure the rules, the tap and the
  * files follow. Each part clears its bit in `held`; when none is left the waiters are woken. A part that cannot be
  * removed now (libvirtd away) keeps its bit and is tried again by the sweep, and by recover.c when the connection is back.
+ * A daemon that stops begins nothing more: its successor goes on from the record.
  *
  * The callbacks carry a reference; nothing here frees a sandbox.
  */
@@ -96,7 +97,7 @@ static void rules_gone(void *userdata, int error, const char *message)
 	struct sandbox *sb = userdata;
 
 	part_gone(sb, HELD_RULES, error, "rules", message);
-	if (error < 0)
+	if (error < 0 || sb->manager->stopping)
 		destroy_finish(sb);
 	else
 		destroy_second_half(sb);
@@ -108,7 +109,7 @@ static void tap_gone(void *userdata, int error)
 	struct sandbox *sb = userdata;
 
 	part_gone(sb, HELD_TAP, error, "tap", "");
-	if (error < 0)
+	if (error < 0 || sb->manager->stopping)
 		destroy_finish(sb);	/* its rules stay: an interface without rules is never left behind */
 	else
 		destroy_second_half(sb);
@@ -117,7 +118,7 @@ static void tap_gone(void *userdata, int error)
 
 static void destroy_second_half(struct sandbox *sb)
 {
-	if (sb->held & (HELD_DOMAIN | HELD_SCOPE)) {
+	if (sb->held & (HELD_DOMAIN | HELD_SCOPE) || sb->manager->stopping) {
 		destroy_finish(sb);
 		return;
 	}
@@ -176,8 +177,8 @@ static void scope_killed(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
 
-	if (error < 0) {
-		scope_gone(sb, error, message);
+	if (error < 0 || sb->manager->stopping) {
+		scope_gone(sb, error ?: -ECANCELED, message);
 		return;
 	}
 	bus_unit_stop(sb->manager->bus, sb->unit, scope_gone, sb);
@@ -193,7 +194,7 @@ void sandbox_destroy_resume(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
 
-	if (sb->step_pending || sb->destroy_running)
+	if (sb->step_pending || sb->destroy_running || m->stopping)
 		return;
 	sb->destroying = sb->destroy_running = true;
 	sandbox_ref(sb);
@@ -219,12 +220,21 @@ void sandbox_destroy_resume(struct sandbox *sb)
 
 void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn fn, void *userdata)
 {
+	/* Running sandboxes outlive the daemon */
+	if (sb->manager->stopping) {
+		if (fn)
+			fn(userdata, FAULT_BUSY, NULL);
+		return;
+	}
 	if (fn && sandbox_wait(&sb->destroy_waiters, fn, userdata) < 0) {
 		fn(userdata, FAULT_INTERNAL, NULL);
 		return;
 	}
-	if (sb->destroying)
+	if (sb->destroying) {
+		if (!sb->destroy_running && !sb->step_pending)
+			sandbox_destroy_resume(sb);
 		return;
+	}
 	sb->destroying = true;
 	sb->end = end;
 	sandbox_set_state(sb, SANDBOX_KILLED);
