@@ -210,7 +210,7 @@ struct agent_stream {
 	bool over;			/* no frame may come or go any more, but for the last WINDOW */
 	bool zombie;			/* its owner freed it; remembered until the guest knows that, too */
 	uint32_t reset_error;
-	uint64_t barrier;		/* zombie: PONG that ends it, 0 = not told yet */
+	uint64_t barrier;		/* PONG that ends it; zombie: 0 = not told yet */
 	unsigned int announced_in;	/* agent->session when it was announced */
 	uint32_t size;			/* window */
 
@@ -269,6 +269,8 @@ void stream_in_untold(struct agent_stream *s);
 /* stream-out.c */
 bool stream_out_fill(struct agent *a);
 void stream_out_sent(struct agent_stream *s, const struct link_frame *f);
+/* The guest answered a PING. */
+void stream_out_ponged(struct agent_stream *s, uint64_t seq);
 void stream_out_window(struct agent_stream *s, const struct wire_frame *f);
 /* next: what the guest wants, from HELLO_ACK */
 void stream_out_state(struct agent_stream *s, uint64_t next);

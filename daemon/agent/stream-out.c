@@ -5,6 +5,9 @@
  * What was written stays in the stream's ring until the guest acknowledged it, so a cut loses nothing:
  * the guest says in HELLO_ACK which byte it wants next and sending goes on there. The ring is allocated
  * with the first byte and never grows. Streams that have something to send take turns, a frame each.
+ *
+ * A guest need not acknowledge once more what it consumed together with the FIN, so behind each FIN goes a
+ * PING: its PONG says that the guest has read everything before it.
  */
 #include <string.h>
 
@@ -131,8 +134,11 @@ void stream_out_sent(struct agent_stream *s, const struct link_frame *f)
 {
 	s->sent = f->header.offset + f->header.length;
 	s->high = MAX_OF(s->high, s->sent);
-	if (f->header.flags & DCLW_FIN)
+	if (f->header.flags & DCLW_FIN) {
 		s->fin_sent = true;
+		s->barrier = s->agent->ping_seq + 1;
+		s->agent->ping_due = true;
+	}
 	/* To the end of the line, or out of it. */
 	list_unlink(&s->ready);
 	stream_out_ready(s);
@@ -157,6 +163,12 @@ static void acknowledge(struct agent_stream *s, uint64_t to)
 		if (s->ops.writable)
 			s->ops.writable(s->userdata);
 	}
+}
+
+void stream_out_ponged(struct agent_stream *s, uint64_t seq)
+{
+	if (!s->over && s->fin_sent && s->barrier <= seq)
+		acknowledge(s, s->end);
 }
 
 void stream_out_window(struct agent_stream *s, const struct wire_frame *f)

@@ -204,13 +204,19 @@ void stream_unnamed(struct agent *a, uint32_t id, bool refused)
 	}
 }
 
+static void reset_due(struct agent *a, struct agent_stream *s)
+{
+	s->barrier = 0;
+	list_move(&a->reset, &s->reset);
+}
+
 /* Does the guest have to hear something before the stream can be forgotten? */
 static bool last_word(struct agent *a, struct agent_stream *s)
 {
 	if (!s->announced)
 		return request_names(a, s->id);
 	if (!s->over) {
-		list_move(&a->reset, &s->reset);
+		reset_due(a, s);
 		return true;
 	}
 	if (s->dir == AGENT_STREAM_IN && s->fin && s->acked_told < s->end) {
@@ -257,7 +263,7 @@ void agent_stream_reset(struct agent_stream *s, int error)
 	s->reset_error = error > 0 ? (uint32_t)error : ECANCELED;
 	stream_over(s);
 	if (s->announced)
-		list_move(&a->reset, &s->reset);
+		reset_due(a, s);
 	agent_kick(a);
 }
 
@@ -290,20 +296,6 @@ void stream_reset_sent(struct agent *a, struct agent_stream *s)
 {
 	list_unlink(&s->reset);
 	stream_told(a, s);
-}
-
-void stream_ponged(struct agent *a, uint64_t seq)
-{
-	struct agent_stream *s;
-
-	if (a->n_zombies == 0)
-		return;
-	list_foreach(&a->streams, s, struct agent_stream, link) {
-		if (!s->zombie || s->barrier == 0 || s->barrier > seq)
-			continue;
-		forget(a, s);
-		release(a, s);
-	}
 }
 
 static void stale(struct agent *a, const struct wire_frame *f)
@@ -379,6 +371,25 @@ static void put_back(struct agent *a, struct list *rest)
 {
 	while (!list_empty(rest))
 		list_move(&a->streams, rest->next);
+}
+
+/* May call owners: see take_all(). */
+void stream_ponged(struct agent *a, uint64_t seq)
+{
+	struct agent_stream *s;
+	struct list todo;
+
+	take_all(a, &todo);
+	while (agent_is_talking(a) && (s = list_first(&todo, struct agent_stream, link))) {
+		list_move(&a->streams, &s->link);
+		if (s->zombie && s->barrier > 0 && s->barrier <= seq) {
+			forget(a, s);
+			release(a, s);
+		} else if (s->dir == AGENT_STREAM_OUT && !s->zombie) {
+			stream_out_ponged(s, seq);
+		}
+	}
+	put_back(a, &todo);
 }
 
 /* all: also those the guest never heard of. */

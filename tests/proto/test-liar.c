@@ -283,3 +283,34 @@ Test(race, overlap_and_gap_after_resync, .timeout = 60)
 	cr_assert_eq(memcmp(in.data, "abcdefghq", 9), 0);
 	finish(rig);
 }
+
+/* A FIN that the guest does not acknowledge by itself is known to be there by the next PONG. */
+Test(race, fin_is_followed_by_a_ping, .timeout = 60)
+{
+	struct rig *rig = with_streams();
+
+	sink_pump(&out, 100);
+	cr_assert(peer_expect(rig, DCLW_DATA)->header.flags & DCLW_FIN);
+	cr_assert(!out.ended);
+	peer_send(rig, DCLW_PONG, 0, peer_expect(rig, DCLW_PING)->header.offset, 0, NULL, 0);
+	RIG_WAIT(rig, out.ended);
+	cr_assert_eq(out.error, 0);
+	cr_assert_eq(out.acked, 100);
+	finish(rig);
+}
+
+/* Given up behind its FIN: the RESET is sent although the PONG for the FIN comes first. */
+Test(race, reset_behind_fin, .timeout = 60)
+{
+	struct rig *rig = with_streams();
+	uint64_t ping;
+
+	sink_pump(&out, 100);
+	ping = peer_expect(rig, DCLW_PING)->header.offset;
+	peer_send(rig, DCLW_PONG, 0, ping, 0, NULL, 0);
+	out.stream = agent_stream_free(out.stream);
+	cr_assert_eq(peer_expect(rig, DCLW_RESET)->header.stream, (uint32_t)out_id);
+	rig_settle(rig);
+	cr_assert(!out.ended);
+	finish(rig);
+}
