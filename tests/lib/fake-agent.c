@@ -10,6 +10,15 @@ static struct list agents = LIST_INIT(agents);
 
 /* --- the channel --- */
 
+/* As the real one: freed within a callback it is gone behind it */
+static void leave(struct agent *a)
+{
+	if (--a->depth > 0 || !a->dead)
+		return;
+	a->dead = false;
+	agent_free(a);
+}
+
 static void up_answer(struct fake_call *c, int error)
 {
 	struct agent *a = c->agent;
@@ -27,7 +36,9 @@ void fake_up(struct agent *a, uint64_t agent_id)
 	cr_assert(a->started && !a->lost);
 	a->up = true;
 	a->expected = agent_id;
+	a->depth++;
 	a->ops->up(a->userdata, &peer);
+	leave(a);
 }
 
 void fake_lose(struct agent *a, int reason)
@@ -88,7 +99,11 @@ struct agent *agent_free(struct agent *a)
 
 	if (!a)
 		return NULL;
-	cr_assert_eq(a->magic, FAKE_MAGIC);
+	cr_assert(a->magic == FAKE_MAGIC && !a->dead);
+	if (a->depth > 0) {
+		a->dead = true;
+		return NULL;
+	}
 	list_foreach(&fake.calls, c, struct fake_call, link)
 		if (c->agent == a)
 			fake_call_free(c);
@@ -111,16 +126,19 @@ void agent_abort(struct agent *a, int reason)
 	if (!a || a->lost)
 		return;
 	cr_assert_lt(reason, 0);
+	a->depth++;
 	a->lost = true;
 	a->up = false;
 	fake_cancel(FAKE_AGENT, a, reason);
 	list_foreach(&a->streams, s, struct agent_stream, link)
-		if (!s->broken) {
+		if (!s->broken && !a->dead) {
 			s->broken = true;
 			if (s->ops->end)
 				s->ops->end(s->userdata, reason);
 		}
-	a->ops->lost(a->userdata, reason);
+	if (!a->dead)
+		a->ops->lost(a->userdata, reason);
+	leave(a);
 }
 
 int agent_start(struct agent *a)
@@ -409,5 +427,7 @@ void fake_exit(struct agent *a, uint64_t token, uint32_t pid, bool signalled, ui
 {
 	const struct agent_exit ex = { .token = token, .pid = pid, .signalled = signalled, .status = status };
 
+	a->depth++;
 	a->ops->proc_exit(a->userdata, &ex);
+	leave(a);
 }

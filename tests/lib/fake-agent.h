@@ -18,7 +18,8 @@ struct agent {
 	char id[32];			/* sandbox, from the socket's path */
 	const struct agent_ops *ops;
 	void *userdata;
-	bool started, up, lost, detached;
+	bool started, up, lost, detached, dead;
+	unsigned int depth;
 	int fd;
 	uint64_t expected;
 	struct list streams;
