@@ -102,7 +102,7 @@ async function load() {
 async function carryOut(benchmark) {
 	const bench = new Bench(benchmark);
 
-	console.log(`\n## ${benchmark.area}: ${benchmark.title}\n`);
+	console.log(`\n## ${benchmark.area}: ${benchmark.title}`);
 	try {
 		await benchmark.run(bench);
 	} catch (e) {

@@ -11,8 +11,8 @@
  * form exists so that a driver can interleave the baseline with what it is compared to, one by one,
  * without paying for a process and a handshake each time.
  *
- *	exec COMMAND		sh -c; pid known, first output, exit, exit code
- *	spawn COMMAND		sh -c as root, not waited for
+ *	exec COMMAND		bash -c, as the daemon does; pid known, first output, exit, exit code
+ *	spawn COMMAND		bash -c as root, not waited for
  *	cat, line, end		a cat is started; a line goes there and back; its stdin is closed
  *	down BYTES		output of a process that writes zeros
  *	read PATH		a file; bytes, duration
@@ -68,7 +68,7 @@ static int start(const char *command, const char *user, bool with_stdin, struct 
 		return -ENOBUFS;
 	wire_writer_init(&w, buf, sizeof(buf));
 	wire_put_u64(&w, DCLW_TAG_TOKEN, ++token);
-	wire_put_str(&w, DCLW_TAG_ARG, "/bin/sh");
+	wire_put_str(&w, DCLW_TAG_ARG, "/bin/bash");
 	wire_put_str(&w, DCLW_TAG_ARG, "-c");
 	wire_put_str(&w, DCLW_TAG_ARG, command);
 	wire_put_str(&w, DCLW_TAG_USER, user);

@@ -13,7 +13,7 @@ import { bareArgs, withBenchPort } from './qemuargs.mjs';
 
 const call = promisify(execFile);
 
-// [program, argument...] of the QEMU inside a sandbox's scope.
+// What a living sandbox's QEMU is made of: { argv: [program, argument...], diskBytes }.
 export async function qemuOf(id) {
 	const group = (await hostOut('systemctl', 'show', '-P', 'ControlGroup', scopeOf(id))).trim();
 	const pids = readFileSync(`/sys/fs/cgroup${group}/cgroup.procs`, 'utf8').trim().split('\n');
@@ -22,13 +22,19 @@ export async function qemuOf(id) {
 		const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
 
 		if (/qemu/.test(argv[0]))
-			return argv;
+			return { argv, diskBytes: await diskBytes(bareArgs(argv.slice(1), {}).disk) };
 	}
 	throw new Error(`no QEMU in ${scopeOf(id)}`);
 }
 
+async function diskBytes(file) {
+	const { stdout } = await call('qemu-img', ['info', '-U', '--output=json', file]);
+
+	return JSON.parse(stdout)['virtual-size'];
+}
+
 export class BareVm {
-	// like: the argv of qemuOf(). Everything it makes is below bench.work and gone after stop().
+	// like: of qemuOf(). Everything it makes is below bench.work and gone after stop().
 	constructor(bench, like, name) {
 		this.dir = path.join(bench.work, name);
 		this.tap = `bench-${name}`.slice(0, 15);
@@ -40,15 +46,13 @@ export class BareVm {
 
 	async prepare() {
 		const own = { socket: this.socket, disk: path.join(this.dir, 'disk.qcow2'), tap: this.tap };
-		const { args, disk, backing } = bareArgs(this.like.slice(1), own);
+		const { args, backing } = bareArgs(this.like.argv.slice(1), own);
 
 		mkdirSync(this.dir, { recursive: true });
 		this.args = args;
 		// The same size and format as the sandbox's, empty: the guest's first boot writes to both
-		const info = JSON.parse((await call('qemu-img', ['info', '-U', '--output=json', disk])).stdout);
-
 		await call('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, own.disk,
-			String(info['virtual-size'])]);
+			String(this.like.diskBytes)]);
 		await call('ip', ['tuntap', 'add', 'dev', this.tap, 'mode', 'tap']);
 		await call('ip', ['link', 'set', this.tap, 'up']);
 	}
@@ -64,7 +68,7 @@ export class BareVm {
 			await this.prepare();
 
 			const { stdout } = await call(this.client,
-				['boot', this.socket, command, '--', this.like[0], ...this.args], { timeout: 150_000 });
+				['boot', this.socket, command, '--', this.like.argv[0], ...this.args], { timeout: 150_000 });
 			const m = /^boot (\d+) (\d+) (\d+) (\d+)$/m.exec(stdout);
 
 			if (!m)
@@ -81,7 +85,7 @@ export class BareVm {
 	// A VM that stays, with the raw client attached and a second port for bytes.
 	async start() {
 		await this.prepare();
-		this.qemu = spawn(this.like[0], withBenchPort(this.args, this.port), { stdio: ['ignore', 'ignore', 'inherit'] });
+		this.qemu = spawn(this.like.argv[0], withBenchPort(this.args, this.port), { stdio: ['ignore', 'ignore', 'inherit'] });
 		this.repl = spawn(this.client, [this.socket, '-'], { stdio: ['pipe', 'pipe', 'inherit'] });
 		this.lines = createInterface({ input: this.repl.stdout })[Symbol.asyncIterator]();
 		await this.expect('ready');
@@ -103,7 +107,7 @@ export class BareVm {
 
 	async stop() {
 		this.repl?.kill('SIGKILL');
-		if (this.qemu && this.qemu.exitCode === null) {
+		if (this.qemu && this.qemu.exitCode === null && this.qemu.signalCode === null) {
 			const gone = new Promise((r) => this.qemu.once('exit', r));
 
 			this.qemu.kill('SIGKILL');

@@ -27,46 +27,51 @@ function chardev(value, own) {
 	return `null,id=${idOf(value)}`;	// the console: libvirt's end reads nothing either
 }
 
-function blockdev(value, own) {
+// Each image is two nodes, format over file. -> { disk, backing }: the file nodes' names
+function fileNodes(pairs) {
+	const nodes = pairs.filter(([option]) => option === '-blockdev').map(([, value]) => JSON.parse(value));
+	const of = (driver) => nodes.find((n) => n.driver === driver)?.file;
+
+	return { nodes, disk: of('qcow2'), backing: of('raw') };
+}
+
+function blockdev(value, own, disk) {
 	const node = JSON.parse(value);
 
-	// The overlay is the only file opened for writing; its backing file is shared.
-	if (node.driver === 'file' && !node['read-only'])
+	if (node['node-name'] === disk)
 		node.filename = own.disk;
 	return JSON.stringify(node);
 }
 
-// own: { socket, disk, tap }. -> { args, disk: the sandbox's overlay, backing: its backing file }
+// own: { socket, disk, tap }. -> { args, disk: the sandbox's overlay, backing: what lies under it }
 export function bareArgs(argv, own) {
 	const args = [];
-	const found = { disk: null, backing: null };
+	const pairs = pairUp(argv);
+	const { nodes, disk, backing } = fileNodes(pairs);
+	const fileOf = (name) => nodes.find((n) => n['node-name'] === name)?.filename;
 
-	for (const [option, value] of pairUp(argv)) {
+	for (const [option, value] of pairs) {
 		let kept = value;
 
 		if (dropped.has(option) || (option === '-object' && /"qom-type":"secret"|^secret,/.test(value)))
 			continue;
 		if (option === '-chardev')
 			kept = chardev(value, own);
-		if (option === '-blockdev') {
-			const node = JSON.parse(value);
-
-			if (node.driver === 'file')
-				found[node['read-only'] ? 'backing' : 'disk'] = node.filename;
-			kept = blockdev(value, own);
-		}
+		if (option === '-blockdev')
+			kept = blockdev(value, own, disk);
 		if (option === '-netdev')
 			kept = `tap,id=${idOf(value) ?? JSON.parse(value).id},ifname=${own.tap},script=no,downscript=no`;
 		if (kept !== null)
 			args.push(...(kept === undefined ? [option] : [option, kept]));
 	}
-	return { args, ...found };
+	return { args, disk: fileOf(disk), backing: fileOf(backing) };
 }
 
-// A second port for bytes without a protocol; the controller must have room for it.
+// A second port for bytes without a protocol; the controller must have room for it. QEMU makes devices
+// given as JSON after all others, so ours is given as JSON, too.
 export function withBenchPort(args, socket) {
-	const roomy = args.map((a) => a.replace(/^((?:virtio-serial-device|\{"driver":"virtio-serial-device").*max_ports"?[=:])\d+/, '$14'));
+	const port = { driver: 'virtserialport', chardev: 'charbench', id: 'bench0', name: 'org.declaw.bench.0' };
+	const roomy = args.map((a) => a.replace(/^(\{"driver":"virtio-serial-device".*"max_ports":)\d+/, (_, head) => `${head}4`));
 
-	return [...roomy, '-chardev', `socket,id=charbench,path=${socket},server=on,wait=off`,
-		'-device', 'virtserialport,chardev=charbench,id=bench0,name=org.declaw.bench.0'];
+	return [...roomy, '-chardev', `socket,id=charbench,path=${socket},server=on,wait=off`, '-device', JSON.stringify(port)];
 }

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// A file of 256 MiB up and down through the API, against as many bytes over a virtio port that `dd`
+// reads or writes in blocks as large as the port takes; and what the daemon's memory does during 1 GiB.
+//
+// The file lies in memory inside the guest (tmpfs): the comparison is of the channel, not of a disk that
+// only one side would write to. The raw client's own transfer of such a file stands between the two: it
+// shows what of a difference is the protocol's and the agent's, and what is the daemon's.
+
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { open, rawPath, request } from '../../e2e/lib/api.mjs';
+import { hostOut } from '../../e2e/lib/host.mjs';
+import { median } from '../lib/stats.mjs';
+import { bothMachines } from '../lib/vm.mjs';
+import { findPort } from './dataplane-stdio.mjs';
+
+export const area = 'data-plane';
+export const title = 'a large file';
+
+const MiB = 1 << 20;
+const block = Buffer.alloc(MiB, 0xa5);
+
+async function upload(api, path, size) {
+	const began = performance.now();
+	const res = await request('PUT', rawPath(api.id, path), {
+		headers: { 'Content-Length': size },
+		write: async (req) => {
+			for (let sent = 0; sent < size; sent += MiB)
+				if (!req.write(block))
+					await new Promise((r) => req.once('drain', r));
+		},
+	});
+
+	if (res.json?.size !== size)
+		throw new Error(`upload: ${res.status} ${res.text}`);
+	return size / MiB / ((performance.now() - began) / 1000);
+}
+
+async function download(api, path, size) {
+	const began = performance.now();
+	const res = await open('GET', rawPath(api.id, path));
+	let got = 0;
+
+	for await (const chunk of res)
+		got += chunk.length;
+	if (got !== size)
+		throw new Error(`download: ${got} of ${size} bytes`);
+	return size / MiB / ((performance.now() - began) / 1000);
+}
+
+async function checkContent(api, path, size) {
+	const hash = createHash('sha256');
+
+	for (let i = 0; i < size; i += MiB)
+		hash.update(block);
+
+	const inside = await api.run(`sha256sum < ${path}`, { timeout: 600 });
+
+	if (!inside.startsWith(hash.digest('hex')))
+		throw new Error('what arrived is not what was sent');
+}
+
+// MiB/s through the second port: `dd` inside drains or fills it.
+async function portRate(bare, direction, size) {
+	const blocks = `bs=32768 count=${size / 32768} status=none`;
+	const command = direction === 'up' ? `dd iflag=fullblock of=/dev/null ${blocks} <&3; printf k >&3`
+		: `dd if=/dev/zero ${blocks} >&3`;
+
+	await bare.op('spawn', `${findPort}exec 3<>$port; ${command}`);
+
+	const [bytes, usec] = await bare.op(`port-${direction}`, size);
+
+	return bytes / MiB / (usec / 1e6);
+}
+
+async function clientRate(bare, op, arg) {
+	const [bytes, usec] = await bare.op(op, arg);
+
+	return bytes / MiB / (usec / 1e6);
+}
+
+async function daemonRss() {
+	const pid = (await hostOut('systemctl', 'show', '-P', 'MainPID', 'declawd.service')).trim();
+
+	return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) / 1024;
+}
+
+export async function run(bench) {
+	const { api, bare } = await bothMachines(bench);
+	const size = (bench.quick ? 16 : 256) * MiB;
+	const path = '/bench/file';
+	const rates = { up: [], clientUp: [], portUp: [], down: [], clientDown: [], portDown: [] };
+	const mount = 'mkdir /bench && mount -t tmpfs -o size=400m tmpfs /bench';
+
+	await api.run(mount, { user: 'root' });
+	await bare.op('spawn', mount);
+	await bare.op('port', bare.port);
+	await upload(api, path, 8 * MiB);
+	await portRate(bare, 'up', 8 * MiB);
+	for (let i = 0; i < Math.min(bench.pairs, 3); i++) {
+		rates.up.push(await upload(api, path, size));
+		rates.portUp.push(await portRate(bare, 'up', size));
+		rates.clientUp.push(await clientRate(bare, 'write', `${path} ${size}`));
+		if (i === 0)
+			await checkContent(api, path, size);
+		rates.down.push(await download(api, path, size));
+		rates.portDown.push(await portRate(bare, 'down', size));
+		rates.clientDown.push(await clientRate(bare, 'read', path));
+	}
+
+	const rss = [await daemonRss()];
+
+	for (let i = 0; i < (bench.quick ? 1 : 2); i++) {
+		await upload(api, path, size);
+		rss.push(await daemonRss());
+		await download(api, path, size);
+		rss.push(await daemonRss());
+	}
+	report(bench, rates, rss, size);
+}
+
+function report(bench, rates, rss, size) {
+	const row = (name, list) => [name, median(list).toFixed(1), Math.min(...list).toFixed(1), Math.max(...list).toFixed(1)];
+	const growth = Math.max(...rss) - rss[0];
+
+	bench.table([`MiB/s, ${size / MiB} MiB`, 'median', 'min', 'max'], [
+		row('declawd: PUT files/raw', rates.up),
+		row('raw client: FILE_WRITE', rates.clientUp),
+		row('raw virtio-serial, towards the guest', rates.portUp),
+		row('declawd: GET files/raw', rates.down),
+		row('raw client: FILE_READ', rates.clientDown),
+		row('raw virtio-serial, from the guest', rates.portDown),
+	]);
+	bench.say(`\nresident memory of declawd: ${rss[0].toFixed(1)} MiB, during ${(rss.length - 1) * size / MiB} MiB at most ${growth.toFixed(1)} MiB more`);
+	for (const [name, ours, port] of [['upload', rates.up, rates.portUp], ['download', rates.down, rates.portDown]]) {
+		bench.figure(`${name} of ${size / MiB} MiB`, median(ours), 'MiB/s', { baseline: median(port) });
+		bench.figure(`${name} / raw virtio-serial`, median(ours) / median(port), 'ratio', { baseline: 1, must: '>= 0.85' });
+	}
+	bench.figure('memory growth during 1 GiB', Math.max(0, growth), 'MiB', { must: '<= 8' });
+}
