@@ -2,9 +2,9 @@
 /*
  * Events of the guest, and the promise that an exit is told after the output.
  *
- * The guest sends PROC_EXIT behind the FIN of the process's streams. After a cut it may have to give up
- * waiting for our RESUME, so the order is made sure here too: an exit is held as long as an output stream of
- * that process is open on this side.
+ * The guest sends PROC_EXIT behind the FIN of the process's streams. After a cut it may have to
+ * give up waiting for our RESUME, so the order is made sure here too: an exit is held as long as an
+ * output stream of that process is open on this side.
  */
 #include "agent/internal.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The handshake. Each HELLO has an epoch of its own, of which only the newest counts; so a guest that boots
- * slowly may find several and answer all, and only the last answer begins the session.
+ * The handshake. Each HELLO has an epoch of its own, of which only the newest counts; so a guest
+ * that boots slowly may find several and answer all, and only the last answer begins the session.
  */
 #include <string.h>
 

@@ -3,9 +3,9 @@
  * What the files of daemon/agent share. Nobody else includes this.
  *
  * Lifetime. Callbacks may free anything, the agent included. So nothing is freed while one of our
- * callbacks from the loop is on the stack (depth > 0): objects go to a graveyard that agent_leave() empties.
- * An API call changes state, links objects into the lists below and arms the defer source; the loop does
- * the rest, so no API call ever calls back.
+ * callbacks from the loop is on the stack (depth > 0): objects go to a graveyard that agent_leave()
+ * empties. An API call changes state, links objects into the lists below and arms the defer source;
+ * the loop does the rest, so no API call ever calls back.
  */
 #ifndef DECLAW_AGENT_INTERNAL_H
 #define DECLAW_AGENT_INTERNAL_H
@@ -30,12 +30,19 @@
  * IDLE:       not started or detached. No socket.
  *             agent_start(): CONNECTING; agent_start_fd(): GREETING.
  * CONNECTING: the link tries. Connected: GREETING. Deadline: LOST.
- * GREETING:   HELLO is out; every frame but its HELLO_ACK is dropped. HELLO_ACK: UP. Connection gone: CONNECTING.
- *             Deadline: LOST.
- * UP:         frames must be legal. Gone, or a broken rule: CONNECTING, or LOST when it was one too many.
- * LOST:       everything has been failed. agent_start*() begins anew, as with a new guest.
+ * GREETING:   HELLO is out; every frame but its HELLO_ACK is dropped. HELLO_ACK: UP. Connection
+ * gone: CONNECTING. Deadline: LOST. UP:         frames must be legal. Gone, or a broken rule:
+ * CONNECTING, or LOST when it was one too many. LOST:       everything has been failed.
+ * agent_start*() begins anew, as with a new guest.
  */
-enum agent_state { AGENT_IDLE, AGENT_CONNECTING, AGENT_GREETING, AGENT_UP, AGENT_LOST, AGENT_STATE_MAX };
+enum agent_state {
+	AGENT_IDLE,
+	AGENT_CONNECTING,
+	AGENT_GREETING,
+	AGENT_UP,
+	AGENT_LOST,
+	AGENT_STATE_MAX
+};
 
 enum frame_kind {
 	FRAME_HELLO, FRAME_PING, FRAME_RESUME, FRAME_WINDOW, FRAME_RESET, FRAME_REQUEST,
@@ -135,8 +142,8 @@ static inline bool agent_is_talking(const struct agent *a)
 {
 	return a->state == AGENT_UP && !a->dead;
 }
-static inline struct dclw_header agent_header(const struct agent *a, enum dclw_type type, uint32_t stream,
-					      uint32_t length, uint64_t offset)
+static inline struct dclw_header agent_header(const struct agent *a, enum dclw_type type,
+					      uint32_t stream, uint32_t length, uint64_t offset)
 {
 	return (struct dclw_header) {
 		.type = (uint8_t)type, .epoch = (uint16_t)a->epoch, .stream = stream,
@@ -160,7 +167,8 @@ void event_unexpect_exit(struct agent *a, uint64_t token);
 
 /* request.c */
 struct agent_request;
-typedef void (*request_handler)(struct agent_request *r, int error, const uint8_t *reply, size_t len);
+typedef void (*request_handler)(struct agent_request *r, int error, const uint8_t *reply,
+				size_t len);
 struct agent_request {
 	struct list link;		/* agent->waiting or ->sent */
 	struct agent *agent;
@@ -183,8 +191,9 @@ struct agent_request {
 	uint8_t payload[];
 };
 /* Queues; the caller sets ->fn and the rest behind it before returning to the loop. */
-int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload, request_handler handler,
-		struct agent_stream *const streams[REQUEST_STREAMS], struct agent_request **ret);
+int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload,
+		request_handler handler, struct agent_stream *const streams[REQUEST_STREAMS],
+		struct agent_request **ret);
 bool request_fill(struct agent *a);
 void request_sent(struct agent *a, struct agent_request *r);
 void request_reply(struct agent *a, const struct wire_frame *f);
@@ -206,9 +215,9 @@ struct agent_stream {
 	void *userdata;
 	uint32_t id;
 	enum agent_stream_dir dir;
-	bool announced;			/* a request naming it has been on the wire, or it was adopted */
-	bool over;			/* no frame may come or go any more, but for the last WINDOW */
-	bool zombie;			/* its owner freed it; remembered until the guest knows that, too */
+	bool announced; /* a request naming it has been on the wire, or it was adopted */
+	bool over;	/* no frame may come or go any more, but for the last WINDOW */
+	bool zombie;	/* its owner freed it; remembered until the guest knows that, too */
 	uint32_t reset_error;
 	uint64_t barrier;		/* PONG that ends it; zombie: 0 = not told yet */
 	unsigned int announced_in;	/* agent->session when it was announced */

@@ -2,10 +2,10 @@
 /*
  * The byte channel to a guest, see link.h.
  *
- * QEMU serves the socket and takes one client at a time; a second connect() succeeds and waits in the
- * backlog. The socket may not exist yet, or refuse, while QEMU starts: both are retried with a growing
- * pause, for as long as the owner wants. A failed write is not an end: what the guest said before is still
- * to be read, so only the reading side decides that the peer is gone.
+ * QEMU serves the socket and takes one client at a time; a second connect() succeeds and waits in
+ * the backlog. The socket may not exist yet, or refuse, while QEMU starts: both are retried with a
+ * growing pause, for as long as the owner wants. A failed write is not an end: what the guest said
+ * before is still to be read, so only the reading side decides that the peer is gone.
  */
 #include <string.h>
 #include <sys/epoll.h>

@@ -2,12 +2,14 @@
 /*
  * One byte channel to a guest: connect, reconnect, frames in, frames out. Knows no session.
  *
- * Input goes from the socket into the decoder's buffer and from there to ops->frame() without a copy.
+ * Input goes from the socket into the decoder's buffer and from there to ops->frame() without a
+ * copy.
  *
- * Output is pulled, not queued: when the socket has room, ops->fill() names the frames to send next, and
- * what the socket did not begin to take is forgotten again and asked for anew the next time. So nothing
- * that waits occupies memory here, a new control frame always overtakes waiting data, and a reconnect has
- * no stale queue to sort out. Only the rest of one frame that was cut by a short write is copied.
+ * Output is pulled, not queued: when the socket has room, ops->fill() names the frames to send
+ * next, and what the socket did not begin to take is forgotten again and asked for anew the next
+ * time. So nothing that waits occupies memory here, a new control frame always overtakes waiting
+ * data, and a reconnect has no stale queue to sort out. Only the rest of one frame that was cut by
+ * a short write is copied.
  */
 #ifndef DECLAW_AGENT_LINK_H
 #define DECLAW_AGENT_LINK_H
@@ -35,7 +37,8 @@ struct link_ops {
 	void (*enter)(struct link *l);
 	void (*leave)(struct link *l);
 	void (*connected)(struct link *l);
-	/* The peer closed or the socket failed; the link is closed already, link_retry() goes on. */
+	/* The peer closed or the socket failed; the link is closed already, link_retry() goes on.
+	 */
 	void (*gone)(struct link *l, int error);
 	/* connect() has been failing for that long. */
 	void (*refused)(struct link *l, int error, uint64_t usec);
@@ -82,8 +85,8 @@ static inline bool link_is_open(const struct link *l)
 	return l->fd >= 0;
 }
 
-/* Only inside ops->fill(): NULL when the batch is full. The payload must stay until ops->sent() or the
- * next ops->fill(); NULL: it is in ->small, which the caller fills after the call. */
+/* Only inside ops->fill(): NULL when the batch is full. The payload must stay until ops->sent() or
+ * the next ops->fill(); NULL: it is in ->small, which the caller fills after the call. */
 struct link_frame *link_add(struct link *l, const struct dclw_header *h, const void *payload);
 /* Send what ops->fill() offers as far as the socket takes it. Never calls gone(). */
 void link_flush(struct link *l);

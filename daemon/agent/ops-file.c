@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Typed operations on files. Paths are bytes: they may be anything but NUL, and a path from the guest is
- * only copied within bounds; what may be shown to a user is decided where it is shown.
+ * Typed operations on files. Paths are bytes: they may be anything but NUL, and a path from the
+ * guest is only copied within bounds; what may be shown to a user is decided where it is shown.
  */
 #include <string.h>
 
@@ -12,12 +12,14 @@
 /* Two paths, a user name and numbers. */
 #define FILE_PAYLOAD (2 * (PATH_BYTES + WIRE_TLV_HEADER) + 512)
 
-_Static_assert((int)AGENT_FILE_DIR == (int)DCLW_FT_DIR && (int)AGENT_FILE_OTHER == (int)DCLW_FT_OTHER &&
-	       (int)AGENT_CHANGE_CREATE == (int)DCLW_CHANGE_CREATE &&
-	       (int)AGENT_CHANGE_OVERFLOW == (int)DCLW_CHANGE_OVERFLOW, "agent.h says what the wire says");
+_Static_assert((int)AGENT_FILE_DIR == (int)DCLW_FT_DIR &&
+		       (int)AGENT_FILE_OTHER == (int)DCLW_FT_OTHER &&
+		       (int)AGENT_CHANGE_CREATE == (int)DCLW_CHANGE_CREATE &&
+		       (int)AGENT_CHANGE_OVERFLOW == (int)DCLW_CHANGE_OVERFLOW,
+	       "agent.h says what the wire says");
 
-static int info_tag(struct agent_file_info *i, char *path, size_t size, uint16_t tag, const uint8_t *data,
-		    size_t len)
+static int info_tag(struct agent_file_info *i, char *path, size_t size, uint16_t tag,
+		    const uint8_t *data, size_t len)
 {
 	uint32_t created;
 	int r;
@@ -52,7 +54,8 @@ static int info_tag(struct agent_file_info *i, char *path, size_t size, uint16_t
 	}
 }
 
-static int parse_info(const uint8_t *value, size_t value_len, struct agent_file_info *ret, char *path, size_t size)
+static int parse_info(const uint8_t *value, size_t value_len, struct agent_file_info *ret,
+		      char *path, size_t size)
 {
 	struct wire_reader rd;
 	const uint8_t *data;
@@ -81,8 +84,8 @@ static void on_file(struct agent_request *r, int error, const uint8_t *reply, si
 		r->fn.file(r->userdata, error, error ? NULL : &info);
 }
 
-static int send_file(struct agent *a, uint16_t op, const struct wire_writer *w, struct agent_stream *stream,
-		     agent_file_fn fn, void *userdata)
+static int send_file(struct agent *a, uint16_t op, const struct wire_writer *w,
+		     struct agent_stream *stream, agent_file_fn fn, void *userdata)
 {
 	struct agent_stream *streams[REQUEST_STREAMS] = { stream };
 	struct agent_request *rq;
@@ -101,8 +104,8 @@ static void put_user(struct wire_writer *w, const char *user)
 		wire_put_str(w, DCLW_TAG_USER, user);
 }
 
-int agent_file_read(struct agent *a, const char *path, const char *user, struct agent_stream *in, agent_file_fn fn,
-		    void *userdata)
+int agent_file_read(struct agent *a, const char *path, const char *user, struct agent_stream *in,
+		    agent_file_fn fn, void *userdata)
 {
 	OP_WRITER(w, FILE_PAYLOAD);
 
@@ -112,8 +115,8 @@ int agent_file_read(struct agent *a, const char *path, const char *user, struct 
 	return send_file(a, DCLW_OP_FILE_READ, &w, in, fn, userdata);
 }
 
-int agent_file_write(struct agent *a, const char *path, const char *user, uint32_t mode, struct agent_stream *out,
-		     agent_file_fn fn, void *userdata)
+int agent_file_write(struct agent *a, const char *path, const char *user, uint32_t mode,
+		     struct agent_stream *out, agent_file_fn fn, void *userdata)
 {
 	OP_WRITER(w, FILE_PAYLOAD);
 
@@ -133,7 +136,8 @@ int agent_file_stat(struct agent *a, const char *path, agent_file_fn fn, void *u
 	return send_file(a, DCLW_OP_FILE_STAT, &w, NULL, fn, userdata);
 }
 
-int agent_file_mkdir(struct agent *a, const char *path, const char *user, agent_file_fn fn, void *userdata)
+int agent_file_mkdir(struct agent *a, const char *path, const char *user, agent_file_fn fn,
+		     void *userdata)
 {
 	OP_WRITER(w, FILE_PAYLOAD);
 
@@ -142,8 +146,8 @@ int agent_file_mkdir(struct agent *a, const char *path, const char *user, agent_
 	return send_file(a, DCLW_OP_FILE_MKDIR, &w, NULL, fn, userdata);
 }
 
-int agent_file_rename(struct agent *a, const char *from, const char *to, const char *user, agent_file_fn fn,
-		      void *userdata)
+int agent_file_rename(struct agent *a, const char *from, const char *to, const char *user,
+		      agent_file_fn fn, void *userdata)
 {
 	OP_WRITER(w, FILE_PAYLOAD);
 
@@ -153,8 +157,8 @@ int agent_file_rename(struct agent *a, const char *from, const char *to, const c
 	return send_file(a, DCLW_OP_FILE_RENAME, &w, NULL, fn, userdata);
 }
 
-static int send_done(struct agent *a, uint16_t op, const struct wire_writer *w, struct agent_stream *in,
-		     agent_done_fn fn, void *userdata)
+static int send_done(struct agent *a, uint16_t op, const struct wire_writer *w,
+		     struct agent_stream *in, agent_done_fn fn, void *userdata)
 {
 	struct agent_stream *streams[REQUEST_STREAMS] = { in };
 	int r = op_send_done(a, op, w, fn, userdata, streams);
@@ -170,8 +174,8 @@ int agent_file_remove(struct agent *a, const char *path, agent_done_fn fn, void 
 	return send_done(a, DCLW_OP_FILE_REMOVE, &w, NULL, fn, userdata);
 }
 
-int agent_file_list(struct agent *a, const char *path, uint32_t depth, struct agent_stream *in, agent_done_fn fn,
-		    void *userdata)
+int agent_file_list(struct agent *a, const char *path, uint32_t depth, struct agent_stream *in,
+		    agent_done_fn fn, void *userdata)
 {
 	OP_WRITER(w, FILE_PAYLOAD);
 
@@ -181,8 +185,8 @@ int agent_file_list(struct agent *a, const char *path, uint32_t depth, struct ag
 	return send_done(a, DCLW_OP_FILE_LIST, &w, in, fn, userdata);
 }
 
-int agent_file_watch(struct agent *a, const char *path, bool recursive, struct agent_stream *in, agent_done_fn fn,
-		     void *userdata)
+int agent_file_watch(struct agent *a, const char *path, bool recursive, struct agent_stream *in,
+		     agent_done_fn fn, void *userdata)
 {
 	OP_WRITER(w, FILE_PAYLOAD);
 
@@ -192,8 +196,8 @@ int agent_file_watch(struct agent *a, const char *path, bool recursive, struct a
 	return send_done(a, DCLW_OP_FILE_WATCH, &w, in, fn, userdata);
 }
 
-int agent_file_entry_next(const uint8_t **pos, size_t *len, struct agent_file_info *ret, char *path_buf,
-			  size_t path_size)
+int agent_file_entry_next(const uint8_t **pos, size_t *len, struct agent_file_info *ret,
+			  char *path_buf, size_t path_size)
 {
 	struct wire_reader rd;
 	const uint8_t *data;

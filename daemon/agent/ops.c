@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Typed operations on processes and on the guest as a whole; files are in ops-file.c. Each builds its TLVs
- * on the stack, names the streams it hands over, and turns the reply into plain values. A reply that lacks
- * what the operation promises is -EBADMSG to the caller: it hurts nobody but him.
+ * Typed operations on processes and on the guest as a whole; files are in ops-file.c. Each builds
+ * its TLVs on the stack, names the streams it hands over, and turns the reply into plain values. A
+ * reply that lacks what the operation promises is -EBADMSG to the caller: it hurts nobody but him.
  */
 #include <string.h>
 
@@ -12,8 +12,9 @@
 /* Pages of PROC_LIST; a guest that has more than these is lying. */
 #define LIST_PAGES_MAX 64u
 
-int op_send(struct agent *a, uint16_t op, const struct wire_writer *w, request_handler handler, void *userdata,
-	    struct agent_stream *const streams[REQUEST_STREAMS], struct agent_request **ret)
+int op_send(struct agent *a, uint16_t op, const struct wire_writer *w, request_handler handler,
+	    void *userdata, struct agent_stream *const streams[REQUEST_STREAMS],
+	    struct agent_request **ret)
 {
 	int r = request_new(a, op, w, handler, streams, ret);
 
@@ -23,14 +24,15 @@ int op_send(struct agent *a, uint16_t op, const struct wire_writer *w, request_h
 	return 0;
 }
 
-static void on_done(struct agent_request *r, int error, _unused_ const uint8_t *reply, _unused_ size_t len)
+static void on_done(struct agent_request *r, int error, _unused_ const uint8_t *reply,
+		    _unused_ size_t len)
 {
 	if (r->fn.done)
 		r->fn.done(r->userdata, error);
 }
 
-int op_send_done(struct agent *a, uint16_t op, const struct wire_writer *w, agent_done_fn fn, void *userdata,
-		 struct agent_stream *const streams[REQUEST_STREAMS])
+int op_send_done(struct agent *a, uint16_t op, const struct wire_writer *w, agent_done_fn fn,
+		 void *userdata, struct agent_stream *const streams[REQUEST_STREAMS])
 {
 	struct agent_request *rq;
 	int r = op_send(a, op, w, on_done, userdata, streams, &rq);
@@ -102,7 +104,8 @@ static void put_spec(struct wire_writer *w, const struct agent_proc_spec *spec)
 	}
 }
 
-int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_pid_fn fn, void *userdata)
+int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_pid_fn fn,
+		     void *userdata)
 {
 	struct agent_stream *streams[REQUEST_STREAMS] = { spec->in, spec->out, spec->err };
 	struct agent_request *rq;
@@ -112,7 +115,8 @@ int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_
 	if (spec->token == 0 || !spec->argv || !spec->argv[0])
 		return -EINVAL;
 	put_spec(&w, spec);
-	r = event_expect_exit(a, spec->token, spec->out ? spec->out->id : 0, spec->err ? spec->err->id : 0);
+	r = event_expect_exit(a, spec->token, spec->out ? spec->out->id : 0,
+			      spec->err ? spec->err->id : 0);
 	if (r < 0)
 		return r;
 	r = op_send(a, DCLW_OP_PROC_START, &w, on_pid, userdata, streams, &rq);
@@ -125,7 +129,8 @@ int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_
 	return 0;
 }
 
-int agent_proc_signal(struct agent *a, uint32_t pid, int signal, bool group, agent_done_fn fn, void *userdata)
+int agent_proc_signal(struct agent *a, uint32_t pid, int signal, bool group, agent_done_fn fn,
+		      void *userdata)
 {
 	OP_WRITER(w, 64);
 
@@ -144,7 +149,8 @@ int agent_proc_forget(struct agent *a, uint32_t pid)
 	return op_send_done(a, DCLW_OP_PROC_FORGET, &w, NULL, NULL, NULL);
 }
 
-int agent_pty_resize(struct agent *a, uint32_t pid, uint32_t rows, uint32_t cols, agent_done_fn fn, void *userdata)
+int agent_pty_resize(struct agent *a, uint32_t pid, uint32_t rows, uint32_t cols, agent_done_fn fn,
+		     void *userdata)
 {
 	OP_WRITER(w, 64);
 
@@ -196,10 +202,12 @@ static int parse_proc(const uint8_t *value, size_t value_len, struct agent_proc 
 	return r < 0 ? r : ret->token && ret->pid ? 0 : -EBADMSG;
 }
 
-static int list_page(struct agent *a, uint64_t offset, unsigned int page, agent_proc_fn fn, void *userdata);
+static int list_page(struct agent *a, uint64_t offset, unsigned int page, agent_proc_fn fn,
+		     void *userdata);
 
 /* Tells the processes of one page; 1: there is another one at *ret_offset. */
-static int tell_page(struct agent_request *r, const uint8_t *reply, size_t reply_len, uint64_t *ret_offset)
+static int tell_page(struct agent_request *r, const uint8_t *reply, size_t reply_len,
+		     uint64_t *ret_offset)
 {
 	struct agent *a = r->agent;
 	struct agent_proc p;
@@ -245,7 +253,8 @@ static void on_list(struct agent_request *r, int error, const uint8_t *reply, si
 		r->fn.proc(r->userdata, error, NULL);
 }
 
-static int list_page(struct agent *a, uint64_t offset, unsigned int page, agent_proc_fn fn, void *userdata)
+static int list_page(struct agent *a, uint64_t offset, unsigned int page, agent_proc_fn fn,
+		     void *userdata)
 {
 	struct agent_request *rq;
 	OP_WRITER(w, 32);
@@ -268,8 +277,8 @@ int agent_proc_list(struct agent *a, agent_proc_fn fn, void *userdata)
 	return list_page(a, 0, 0, fn, userdata);
 }
 
-int agent_connect_port(struct agent *a, uint16_t port, struct agent_stream *in, struct agent_stream *out,
-		       agent_done_fn fn, void *userdata)
+int agent_connect_port(struct agent *a, uint16_t port, struct agent_stream *in,
+		       struct agent_stream *out, agent_done_fn fn, void *userdata)
 {
 	struct agent_stream *streams[REQUEST_STREAMS] = { in, out };
 	OP_WRITER(w, 64);
@@ -289,7 +298,8 @@ static void put_opt(struct wire_writer *w, uint16_t tag, const char *s)
 		wire_put_str(w, tag, s);
 }
 
-int agent_set_identity(struct agent *a, const struct agent_identity *id, agent_done_fn fn, void *userdata)
+int agent_set_identity(struct agent *a, const struct agent_identity *id, agent_done_fn fn,
+		       void *userdata)
 {
 	OP_WRITER(w, 4096);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Requests: `waiting` ones are to be sent, `sent` ones wait for their reply, both in the order of their ids.
- * After a resync the sent ones are waiting again, under the same id, and the guest's reply cache makes sure
- * that none is carried out twice. At most DCLW_REQUESTS_MAX - 1 are sent at a time.
+ * Requests: `waiting` ones are to be sent, `sent` ones wait for their reply, both in the order of
+ * their ids. After a resync the sent ones are waiting again, under the same id, and the guest's
+ * reply cache makes sure that none is carried out twice. At most DCLW_REQUESTS_MAX - 1 are sent at
+ * a time.
  *
  * The frame's payload is kept here until the reply, so that the link never copies it.
  */
@@ -30,8 +31,9 @@ static void unlink_request(struct agent *a, struct agent_request *r)
 		a->n_waiting--;
 }
 
-int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload, request_handler handler,
-		struct agent_stream *const streams[REQUEST_STREAMS], struct agent_request **ret)
+int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload,
+		request_handler handler, struct agent_stream *const streams[REQUEST_STREAMS],
+		struct agent_request **ret)
 {
 	size_t len = payload ? payload->len : 0;
 	struct agent_request *r;
@@ -69,8 +71,8 @@ static void plain_handler(struct agent_request *r, int error, const uint8_t *rep
 		r->fn.reply(r->userdata, error, reply, len);
 }
 
-int agent_request_send(struct agent *a, uint16_t op, const struct wire_writer *payload, agent_reply_fn fn,
-		       void *userdata, struct agent_request **ret)
+int agent_request_send(struct agent *a, uint16_t op, const struct wire_writer *payload,
+		       agent_reply_fn fn, void *userdata, struct agent_request **ret)
 {
 	struct agent_request *r;
 	int e = request_new(a, op, payload, plain_handler, NULL, &r);
@@ -180,7 +182,8 @@ static struct agent_request *find(struct agent *a, uint64_t id)
 	return NULL;
 }
 
-/* What the guest says about a failure, for agent_message(): bounded, and its bytes are its own affair until escaped. */
+/* What the guest says about a failure, for agent_message(): bounded, and its bytes are its own
+ * affair until escaped. */
 static void keep_message(struct agent *a, int error, const uint8_t *reply, size_t len)
 {
 	const uint8_t *text;
@@ -188,7 +191,8 @@ static void keep_message(struct agent *a, int error, const uint8_t *reply, size_
 
 	a->message[0] = '\0';
 	if (error > 0 && reply && wire_find(reply, len, DCLW_TAG_MESSAGE, &text, &n) > 0)
-		snprintf(a->message, sizeof(a->message), "%.*s", (int)MIN_OF(n, sizeof(a->message) - 1), (const char *)text);
+		snprintf(a->message, sizeof(a->message), "%.*s",
+			 (int)MIN_OF(n, sizeof(a->message) - 1), (const char *)text);
 }
 
 const char *agent_message(const struct agent *a)
@@ -197,7 +201,8 @@ const char *agent_message(const struct agent *a)
 }
 
 /* Out of the lists, told, and freed. */
-static void finish(struct agent *a, struct agent_request *r, int error, const uint8_t *reply, size_t len)
+static void finish(struct agent *a, struct agent_request *r, int error, const uint8_t *reply,
+		   size_t len)
 {
 	unlink_request(a, r);
 	if (error != 0)
@@ -220,7 +225,8 @@ void request_reply(struct agent *a, const struct wire_frame *f)
 		finish(a, r, (int)f->header.arg, f->payload, f->header.length);
 		return;
 	}
-	/* After a resync a reply may come twice: because the operation ended, and because we asked again. */
+	/* After a resync a reply may come twice: because the operation ended, and because we asked
+	 * again. */
 	if (f->header.offset == 0 || f->header.offset > a->next_request || a->session < 2)
 		return agent_violation(a, "REPLY to nothing");
 	a->counters.stale++;

@@ -2,8 +2,9 @@
 /*
  * The agent object: states, timers, which frames are legal, and when to give up.
  *
- * A guest that breaks a rule is cut off, and gets STRIKES_MAX more chances through a reconnect with a growing
- * pause, because a bug in an old agent should not cost the user his sandbox at once. Then it is lost.
+ * A guest that breaks a rule is cut off, and gets STRIKES_MAX more chances through a reconnect with
+ * a growing pause, because a bug in an old agent should not cost the user his sandbox at once. Then
+ * it is lost.
  */
 #include <string.h>
 
@@ -95,7 +96,8 @@ static int add_sources(struct agent *a)
 	r = sd_event_source_set_enabled(a->defer, SD_EVENT_OFF);
 	if (r < 0)
 		return r;
-	r = sd_event_add_time(a->event, &a->timer, CLOCK_MONOTONIC, 0, 10 * USEC_PER_MSEC, on_timer, a);
+	r = sd_event_add_time(a->event, &a->timer, CLOCK_MONOTONIC, 0, 10 * USEC_PER_MSEC, on_timer,
+			      a);
 	if (r < 0)
 		return r;
 	return sd_event_source_set_enabled(a->timer, SD_EVENT_OFF);
@@ -104,8 +106,8 @@ static int add_sources(struct agent *a)
 static void init_lists(struct agent *a)
 {
 	struct list *heads[] = {
-		&a->streams, &a->resume, &a->window, &a->reset, &a->ready, &a->grave, &a->procs, &a->exits,
-		&a->waiting, &a->sent, &a->request_grave,
+		&a->streams, &a->resume, &a->window,  &a->reset, &a->ready,	    &a->grave,
+		&a->procs,   &a->exits,	 &a->waiting, &a->sent,	 &a->request_grave,
 	};
 
 	for (unsigned int i = 0; i < ELEMENTSOF(heads); i++)
@@ -410,7 +412,8 @@ static void on_frame(struct link *l, const struct wire_frame *f)
 	if (a->state == AGENT_GREETING) {
 		if (f->header.type == DCLW_HELLO_ACK)
 			hello_ack(a, f);
-		else if (f->header.type == DCLW_GOAWAY && current && f->header.arg == DCLW_REASON_VERSION)
+		else if (f->header.type == DCLW_GOAWAY && current &&
+			 f->header.arg == DCLW_REASON_VERSION)
 			agent_lose(a, -EPROTO);
 		else
 			a->counters.stale++;
@@ -474,8 +477,8 @@ static void on_fill(struct link *l)
 	if (a->state == AGENT_GREETING)
 		hello_fill(a);
 	else if (agent_is_talking(a))
-		(void)(request_fill(a) && stream_in_fill(a) && stream_reset_fill(a) && ping_fill(a) &&
-		       stream_out_fill(a));
+		(void)(request_fill(a) && stream_in_fill(a) && stream_reset_fill(a) &&
+		       ping_fill(a) && stream_out_fill(a));
 }
 
 static void on_sent(struct link *l, const struct link_frame *f)

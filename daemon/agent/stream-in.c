@@ -2,13 +2,14 @@
 /*
  * Bytes from the guest: order, credit, gaps.
  *
- * Credit is a limit in absolute offsets and is raised only when the owner consumed bytes, so a consumer
- * that stalls stops its own process and nobody else. WINDOW frames are few: one when the credit left has
- * fallen to three quarters and at least half a window can be added, so a short command causes none.
+ * Credit is a limit in absolute offsets and is raised only when the owner consumed bytes, so a
+ * consumer that stalls stops its own process and nobody else. WINDOW frames are few: one when the
+ * credit left has fallen to three quarters and at least half a window can be added, so a short
+ * command causes none.
  *
- * The guest keeps at most DCLW_CONN_WINDOW bytes unacknowledged over all streams. Many streams with less
- * than half a window each would fill that, so when the sum of what could be acknowledged gets large, all of
- * them are.
+ * The guest keeps at most DCLW_CONN_WINDOW bytes unacknowledged over all streams. Many streams with
+ * less than half a window each would fill that, so when the sum of what could be acknowledged gets
+ * large, all of them are.
  */
 #include "agent/internal.h"
 #include "wire/le.h"

@@ -2,12 +2,13 @@
 /*
  * Bytes to the guest.
  *
- * What was written stays in the stream's ring until the guest acknowledged it, so a cut loses nothing:
- * the guest says in HELLO_ACK which byte it wants next and sending goes on there. The ring is allocated
- * with the first byte and never grows. Streams that have something to send take turns, a frame each.
+ * What was written stays in the stream's ring until the guest acknowledged it, so a cut loses
+ * nothing: the guest says in HELLO_ACK which byte it wants next and sending goes on there. The ring
+ * is allocated with the first byte and never grows. Streams that have something to send take turns,
+ * a frame each.
  *
- * A guest need not acknowledge once more what it consumed together with the FIN, so behind each FIN goes a
- * PING: its PONG says that the guest has read everything before it.
+ * A guest need not acknowledge once more what it consumed together with the FIN, so behind each FIN
+ * goes a PING: its PONG says that the guest has read everything before it.
  */
 #include <string.h>
 
@@ -33,7 +34,8 @@ static bool sendable(const struct agent_stream *s)
 {
 	if (!s->announced || s->over || s->unplaced)
 		return false;
-	return s->sent < MIN_OF(s->written, s->limit) || (s->fin && !s->fin_sent && s->sent == s->end);
+	return s->sent < MIN_OF(s->written, s->limit) ||
+	       (s->fin && !s->fin_sent && s->sent == s->end);
 }
 
 void stream_out_ready(struct agent_stream *s)
@@ -92,7 +94,8 @@ static bool plan_frame(struct agent *a, struct agent_stream *s, bool *full)
 	bool fin;
 
 	if (s->planned < stop)
-		len = MIN_OF(MIN_OF((size_t)(stop - s->planned), (size_t)s->size - at), DCLW_PAYLOAD_MAX);
+		len = MIN_OF(MIN_OF((size_t)(stop - s->planned), (size_t)s->size - at),
+			     DCLW_PAYLOAD_MAX);
 	fin = s->fin && s->planned + len == s->end;
 	if ((len == 0 && !fin) || s->fin_planned)
 		return false;
@@ -209,8 +212,8 @@ void stream_out_state(struct agent_stream *s, uint64_t next)
 }
 
 /*
- * Not in the HELLO_ACK: either the guest never had it because the request was lost, which is about to be
- * sent again, or it is over there and the last frame about it was lost.
+ * Not in the HELLO_ACK: either the guest never had it because the request was lost, which is about
+ * to be sent again, or it is over there and the last frame about it was lost.
  */
 static void absent(struct agent_stream *s)
 {

@@ -2,12 +2,12 @@
 /*
  * Streams: table, life and death, resync. The two directions are in stream-in.c and stream-out.c.
  *
- * A stream is announced when the request that names its id goes to the wire, and nothing about it is sent
- * before. It is over when no byte can come or go any more. Its owner frees it whenever he likes; if the
- * guest may still have it, it lives on as a zombie until a PONG proves that the guest has read our last
- * word about it, because until then frames for it may be under way and because a connection that is cut
- * in that moment must repeat that word. Pings for this are lazy: the periodic one does, unless many
- * zombies wait.
+ * A stream is announced when the request that names its id goes to the wire, and nothing about it
+ * is sent before. It is over when no byte can come or go any more. Its owner frees it whenever he
+ * likes; if the guest may still have it, it lives on as a zombie until a PONG proves that the guest
+ * has read our last word about it, because until then frames for it may be under way and because a
+ * connection that is cut in that moment must repeat that word. Pings for this are lazy: the
+ * periodic one does, unless many zombies wait.
  *
  * A frame for an id that is neither here nor among the last few retired ones is a lie.
  */
@@ -137,8 +137,9 @@ int agent_stream_open(struct agent *a, enum agent_stream_dir dir, uint32_t windo
 	return stream_new(a, a->next_id, dir, window, ops, userdata, ret);
 }
 
-int agent_stream_adopt(struct agent *a, uint32_t id, enum agent_stream_dir dir, uint64_t offset, uint32_t window,
-		       const struct agent_stream_ops *ops, void *userdata, struct agent_stream **ret)
+int agent_stream_adopt(struct agent *a, uint32_t id, enum agent_stream_dir dir, uint64_t offset,
+		       uint32_t window, const struct agent_stream_ops *ops, void *userdata,
+		       struct agent_stream **ret)
 {
 	struct agent_stream *s;
 	int r;
@@ -313,7 +314,8 @@ static void on_reset(struct agent_stream *s, const struct wire_frame *f)
 		agent_violation(a, "RESET with an impossible errno");
 		return;
 	}
-	/* The answer to our RESUME for a stream whose request is being repeated: it is about to be made. */
+	/* The answer to our RESUME for a stream whose request is being repeated: it is about to be
+	 * made. */
 	if (s->announced_in != a->session && f->header.arg == ENOENT && request_names(a, s->id))
 		return;
 	if (s->over)
@@ -357,8 +359,8 @@ void stream_frame(struct agent *a, const struct wire_frame *f)
 }
 
 /*
- * An owner's callback may free any stream, so what calls owners walks a list that shrinks from its front.
- * take_all() makes one of all streams, put_back() ends the walk early or late.
+ * An owner's callback may free any stream, so what calls owners walks a list that shrinks from its
+ * front. take_all() makes one of all streams, put_back() ends the walk early or late.
  */
 static void take_all(struct agent *a, struct list *ret)
 {

@@ -2,10 +2,11 @@
 /*
  * The host session fed by a hostile guest.
  *
- * The input is a script for both ends: raw bytes, frames with a valid header but any content (they carry the
- * right epoch, which no fuzzer would guess), well-formed frames, and what a daemon does with its side
- * meanwhile. What must hold whatever the guest says: bytes come in order and within the credit, an end comes
- * once and last, nothing is called back after it was freed, and nothing crashes or leaks.
+ * The input is a script for both ends: raw bytes, frames with a valid header but any content (they
+ * carry the right epoch, which no fuzzer would guess), well-formed frames, and what a daemon does
+ * with its side meanwhile. What must hold whatever the guest says: bytes come in order and within
+ * the credit, an end comes once and last, nothing is called back after it was freed, and nothing
+ * crashes or leaks.
  *
  * With libFuzzer: clang -fsanitize=fuzzer,address,undefined. With -DFUZZ_MAIN: see fuzz-main.h.
  */
@@ -180,7 +181,8 @@ static void on_pid(_unused_ void *userdata, int error, uint32_t pid)
 	MUST((error == 0) == (pid != 0));
 }
 
-static void on_proc(_unused_ void *userdata, _unused_ int error, _unused_ const struct agent_proc *p)
+static void on_proc(_unused_ void *userdata, _unused_ int error,
+		    _unused_ const struct agent_proc *p)
 {
 }
 
@@ -287,8 +289,12 @@ static void say_any(struct input *in)
 	size_t len;
 
 	h.stream = stream & 0x80 ? stream : stream & 0x40 ? 0 : k->id;
-	h.offset = mode % 6 == 0 ? value : mode % 6 == 1 ? k->next + value : mode % 6 == 2 ? w->request - value :
-		   mode % 6 == 3 ? UINT64_MAX - value : mode % 6 == 4 ? w->ping : k->written + 65536 - value;
+	h.offset = mode % 6 == 0   ? value
+		   : mode % 6 == 1 ? k->next + value
+		   : mode % 6 == 2 ? w->request - value
+		   : mode % 6 == 3 ? UINT64_MAX - value
+		   : mode % 6 == 4 ? w->ping
+				   : k->written + 65536 - value;
 	h.arg = take_u8(in);
 	h.length = take_u8(in);
 	if (h.flags & 0x80)
@@ -335,9 +341,14 @@ static void say_reply(struct input *in, bool good)
 	size_t len;
 
 	p = take(in, take_u8(in), &len);
-	say_frame((struct dclw_header) {
-			.type = DCLW_REPLY, .offset = w->request - back % 16, .arg = error, .length = (uint32_t)len,
-		}, p);
+	say_frame(
+		(struct dclw_header){
+			.type = DCLW_REPLY,
+			.offset = w->request - back % 16,
+			.arg = error,
+			.length = (uint32_t)len,
+		},
+		p);
 }
 
 static void say_exit(struct input *in)
@@ -386,10 +397,15 @@ static void adopt_slot(struct slot *k, uint8_t value)
 
 	if (k->stream)
 		return;
-	if (agent_stream_adopt(w->agent, value + 1u, dir, value, 65536, &stream_ops, k, &k->stream) < 0)
+	if (agent_stream_adopt(w->agent, value + 1u, dir, value, 65536, &stream_ops, k,
+			       &k->stream) < 0)
 		return;
-	*k = (struct slot) {
-		.stream = k->stream, .request = k->request, .dir = dir, .id = value + 1u, .next = value,
+	*k = (struct slot){
+		.stream = k->stream,
+		.request = k->request,
+		.dir = dir,
+		.id = value + 1u,
+		.next = value,
 	};
 }
 
@@ -530,7 +546,8 @@ static void step(struct input *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct agent_config config = { .connect_timeout_usec = 60000000, .ping_misses = 3 };
+	static const struct agent_config config = { .connect_timeout_usec = 60000000,
+						    .ping_misses = 3 };
 	static const struct agent_ops ops = {
 		.up = on_up, .lost = on_lost, .proc_exit = on_exit_event, .oom = on_oom,
 	};

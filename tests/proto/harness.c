@@ -20,7 +20,8 @@
 #ifdef HAVE_LSAN
 #include <sanitizer/lsan_interface.h>
 
-/* The runner itself leaks, and cannot be suppressed without hiding every test below it: tests look themselves. */
+/* The runner itself leaks, and cannot be suppressed without hiding every test below it: tests look
+ * themselves. */
 const char *__lsan_default_options(void);
 const char *__lsan_default_options(void)
 {
@@ -137,7 +138,9 @@ void rig_free(struct rig *rig)
 void rig_session(struct rig *rig, const char *path, uint64_t connect_usec, uint64_t ping_usec)
 {
 	struct agent_config config = {
-		.connect_timeout_usec = connect_usec, .ping_interval_usec = ping_usec, .ping_misses = 3,
+		.connect_timeout_usec = connect_usec,
+		.ping_interval_usec = ping_usec,
+		.ping_misses = 3,
 	};
 
 	cr_assert_eq(agent_new(rig->event, path, &config, &ops, rig, &rig->agent), 0);
@@ -282,10 +285,13 @@ void sink_open(struct rig *rig, struct sink *k, enum agent_stream_dir dir, uint3
 	cr_assert_eq(agent_stream_open(rig->agent, dir, window, &sink_ops, k, &k->stream), 0);
 }
 
-void sink_adopt(struct rig *rig, struct sink *k, uint32_t id, enum agent_stream_dir dir, uint64_t offset)
+void sink_adopt(struct rig *rig, struct sink *k, uint32_t id, enum agent_stream_dir dir,
+		uint64_t offset)
 {
 	sink_init(rig, k);
-	cr_assert_eq(agent_stream_adopt(rig->agent, id, dir, offset, 65536, &sink_ops, k, &k->stream), 0);
+	cr_assert_eq(
+		agent_stream_adopt(rig->agent, id, dir, offset, 65536, &sink_ops, k, &k->stream),
+		0);
 }
 
 void sink_done(struct sink *k)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the protocol tests share: a loop, a host session that records what it is told, and three things to
- * stand at the other end:
+ * What the protocol tests share: a loop, a host session that records what it is told, and three
+ *things to stand at the other end:
  *
  *	agent	the real declaw-agent (path in $DECLAW_AGENT) over a socketpair;
- *	relay	the same behind a UNIX socket that behaves like QEMU's: one client at a time, what the guest
- *		says while nobody is connected is lost, and it can be cut after any byte;
- *	peer	a script: frames in, frames out, nothing by itself.
+ *	relay	the same behind a UNIX socket that behaves like QEMU's: one client at a time, what
+ *the guest says while nobody is connected is lost, and it can be cut after any byte; peer	a
+ *script: frames in, frames out, nothing by itself.
  *
- * Everything runs in one thread on one loop, so a test waits by running the loop until something holds.
+ * Everything runs in one thread on one loop, so a test waits by running the loop until something
+ *holds.
  */
 #ifndef PROTO_HARNESS_H
 #define PROTO_HARNESS_H
@@ -49,7 +50,7 @@ struct peer {
 struct relay {
 	int listen_fd, host, guest;
 	struct sd_event_source *listen_io, *host_io, *guest_io;
-	int64_t cut_down, cut_up;	/* bytes until the cut, host to guest and back; negative: never */
+	int64_t cut_down, cut_up; /* bytes until the cut, host to guest and back; negative: never */
 	uint64_t down, up, lost;	/* bytes moved, bytes of the guest nobody heard */
 	unsigned int cuts;
 };
@@ -79,7 +80,7 @@ void rig_free_unchecked(struct rig *rig);
 void rig_session(struct rig *rig, const char *path, uint64_t connect_usec, uint64_t ping_usec);
 void rig_agent(struct rig *rig);		/* real agent, up */
 void rig_relay(struct rig *rig);		/* real agent behind the relay, not started */
-void rig_peer(struct rig *rig);			/* script, session started, HELLO seen, not answered */
+void rig_peer(struct rig *rig); /* script, session started, HELLO seen, not answered */
 void rig_peer_up(struct rig *rig);		/* the same, answered and up */
 pid_t rig_spawn_agent(int fd);
 
@@ -99,7 +100,8 @@ void rig_settle(struct rig *rig);
 void peer_send_full(struct rig *rig, struct dclw_header h, const void *payload);
 void peer_send(struct rig *rig, enum dclw_type type, uint32_t stream, uint64_t offset, uint32_t arg,
 	       const void *payload, uint32_t len);
-void peer_data(struct rig *rig, uint32_t stream, uint64_t offset, const void *payload, uint32_t len, bool fin);
+void peer_data(struct rig *rig, uint32_t stream, uint64_t offset, const void *payload, uint32_t len,
+	       bool fin);
 void peer_window(struct rig *rig, uint32_t stream, uint64_t limit, uint64_t acked);
 void peer_reply(struct rig *rig, uint64_t id, uint32_t error, const struct wire_writer *w);
 void peer_ack(struct rig *rig, uint64_t agent_id, const struct wire_writer *extra);
@@ -128,7 +130,8 @@ struct sink {
 uint64_t fnv(uint64_t sum, const uint8_t *data, size_t len);
 extern const struct agent_stream_ops sink_ops;
 void sink_open(struct rig *rig, struct sink *k, enum agent_stream_dir dir, uint32_t window);
-void sink_adopt(struct rig *rig, struct sink *k, uint32_t id, enum agent_stream_dir dir, uint64_t offset);
+void sink_adopt(struct rig *rig, struct sink *k, uint32_t id, enum agent_stream_dir dir,
+		uint64_t offset);
 void sink_done(struct sink *k);
 /* Writes `bytes` of the pattern and finishes, as the stream takes it. */
 void sink_pump(struct sink *k, uint64_t bytes);

@@ -42,7 +42,8 @@ static void record(struct peer *p, const struct wire_frame *f)
 	p->n_frames++;
 	if (f->header.type == DCLW_HELLO) {
 		p->hellos++;
-		cr_assert(wire_find(f->payload, f->header.length, DCLW_TAG_EPOCH, &data, &len) == 1);
+		cr_assert(wire_find(f->payload, f->header.length, DCLW_TAG_EPOCH, &data, &len) ==
+			  1);
 		cr_assert_eq(wire_get_u64(data, len, &p->epoch), 0);
 		cr_assert_eq((uint16_t)p->epoch, f->header.epoch);
 	}
@@ -106,7 +107,8 @@ static void listen_at(struct rig *rig)
 	cr_assert(p->listen_fd >= 0);
 	cr_assert_eq(bind(p->listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	cr_assert_eq(listen(p->listen_fd, 8), 0);
-	cr_assert(sd_event_add_io(rig->event, &p->listen_io, p->listen_fd, EPOLLIN, on_accept, rig) >= 0);
+	cr_assert(sd_event_add_io(rig->event, &p->listen_io, p->listen_fd, EPOLLIN, on_accept,
+				  rig) >= 0);
 }
 
 void rig_peer(struct rig *rig)
@@ -148,14 +150,19 @@ void peer_send(struct rig *rig, enum dclw_type type, uint32_t stream, uint64_t o
 	       const void *payload, uint32_t len)
 {
 	struct dclw_header h = {
-		.type = (uint8_t)type, .epoch = (uint16_t)rig->peer.epoch, .stream = stream, .length = len,
-		.offset = offset, .arg = arg,
+		.type = (uint8_t)type,
+		.epoch = (uint16_t)rig->peer.epoch,
+		.stream = stream,
+		.length = len,
+		.offset = offset,
+		.arg = arg,
 	};
 
 	peer_send_full(rig, h, payload);
 }
 
-void peer_data(struct rig *rig, uint32_t stream, uint64_t offset, const void *payload, uint32_t len, bool fin)
+void peer_data(struct rig *rig, uint32_t stream, uint64_t offset, const void *payload, uint32_t len,
+	       bool fin)
 {
 	struct dclw_header h = {
 		.type = DCLW_DATA, .flags = fin ? DCLW_FIN : 0, .epoch = (uint16_t)rig->peer.epoch,

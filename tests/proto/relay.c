@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A stand-in for QEMU's chardev: serves one client, loses what the guest says while there is none, and
- * can cut the client after an exact number of bytes in either direction.
+ * A stand-in for QEMU's chardev: serves one client, loses what the guest says while there is none,
+ * and can cut the client after an exact number of bytes in either direction.
  */
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -38,8 +38,8 @@ static bool limit(int64_t *cut, size_t *len)
 	return true;
 }
 
-/* The agent is another process and may be waited for; the session is not, so what it has not read must fit
- * the socket: the relay is for small sessions. */
+/* The agent is another process and may be waited for; the session is not, so what it has not read
+ * must fit the socket: the relay is for small sessions. */
 static void push(int fd, bool wait, const uint8_t *data, size_t len)
 {
 	while (len > 0) {
@@ -146,6 +146,7 @@ void relay_start(struct rig *rig, int guest)
 	cr_assert(rl->listen_fd >= 0);
 	cr_assert_eq(bind(rl->listen_fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	cr_assert_eq(listen(rl->listen_fd, 8), 0);
-	cr_assert(sd_event_add_io(rig->event, &rl->listen_io, rl->listen_fd, EPOLLIN, on_accept, rig) >= 0);
+	cr_assert(sd_event_add_io(rig->event, &rl->listen_io, rl->listen_fd, EPOLLIN, on_accept,
+				  rig) >= 0);
 	cr_assert(sd_event_add_io(rig->event, &rl->guest_io, guest, EPOLLIN, on_guest, rig) >= 0);
 }

@@ -130,7 +130,9 @@ Test(file, upload_given_up, .timeout = 60)
 	rig_agent(rig);
 	ASK(rig, rm, 0, agent_file_mkdir(rig->agent, in_dir(rig, "d"), NULL, on_file, &rm));
 	sink_open(rig, &out, AGENT_STREAM_OUT, 65536);
-	cr_assert_eq(agent_file_write(rig->agent, in_dir(rig, "d/f"), NULL, 0, out.stream, on_file, &an), 0);
+	cr_assert_eq(
+		agent_file_write(rig->agent, in_dir(rig, "d/f"), NULL, 0, out.stream, on_file, &an),
+		0);
 	cr_assert_eq(agent_stream_write(out.stream, "half", 4), 4);
 	RIG_WAIT(rig, out.acked == 4);
 	agent_stream_reset(out.stream, ECANCELED);
@@ -151,7 +153,8 @@ Test(file, errors, .timeout = 60)
 	rig_agent(rig);
 	ASK(rig, an, ENOENT, agent_file_stat(rig->agent, in_dir(rig, "none"), on_file, &an));
 	sink_open(rig, &k, AGENT_STREAM_IN, 65536);
-	ASK(rig, an, ENOENT, agent_file_read(rig->agent, in_dir(rig, "none"), NULL, k.stream, on_file, &an));
+	ASK(rig, an, ENOENT,
+	    agent_file_read(rig->agent, in_dir(rig, "none"), NULL, k.stream, on_file, &an));
 	cr_assert(!k.ended);
 	sink_done(&k);
 	sink_open(rig, &k, AGENT_STREAM_IN, 65536);
@@ -191,7 +194,9 @@ Test(file, stat_mkdir_rename_remove, .timeout = 60)
 	cr_assert_eq(an.info.mode & 0777, 0640);
 	cr_assert(an.info.mtime_nsec > 0);
 	cr_assert_str_eq(an.path, in_dir(rig, "x/f"));
-	ASK(rig, an, 0, agent_file_rename(rig->agent, in_dir(rig, "x/f"), in_dir(rig, "new/g"), NULL, on_file, &an));
+	ASK(rig, an, 0,
+	    agent_file_rename(rig->agent, in_dir(rig, "x/f"), in_dir(rig, "new/g"), NULL, on_file,
+			      &an));
 	cr_assert_str_eq(an.path, in_dir(rig, "new/g"));
 	ASK(rig, an, ENOENT, agent_file_stat(rig->agent, in_dir(rig, "x/f"), on_file, &an));
 	ASK(rig, an, 0, agent_file_remove(rig->agent, in_dir(rig, "x"), on_done, &an));
@@ -200,7 +205,8 @@ Test(file, stat_mkdir_rename_remove, .timeout = 60)
 	clean(rig);
 }
 
-static unsigned int count_entries(const struct sink *in, const char *find, struct agent_file_info *ret)
+static unsigned int count_entries(const struct sink *in, const char *find,
+				  struct agent_file_info *ret)
 {
 	struct agent_file_info info;
 	const uint8_t *pos = in->data;
@@ -230,12 +236,14 @@ Test(file, list, .timeout = 60)
 	for (int i = 0; i < 1500; i++) {
 		snprintf(name, sizeof(name), "many/file-%d", i);
 		if (i == 0)
-			ASK(rig, an, 0, agent_file_mkdir(rig->agent, in_dir(rig, "many"), NULL, on_file, &an));
+			ASK(rig, an, 0,
+			    agent_file_mkdir(rig->agent, in_dir(rig, "many"), NULL, on_file, &an));
 		close(open(in_dir(rig, name), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
 	}
 	write_file(rig, in_dir(rig, "many/sub/deep"), 5);
 	sink_open(rig, &in, AGENT_STREAM_IN, 65536);
-	ASK(rig, an, 0, agent_file_list(rig->agent, in_dir(rig, "many"), 1, in.stream, on_done, &an));
+	ASK(rig, an, 0,
+	    agent_file_list(rig->agent, in_dir(rig, "many"), 1, in.stream, on_done, &an));
 	RIG_WAIT(rig, in.ended);
 	cr_assert_eq(count_entries(&in, in_dir(rig, "many/sub"), &info), 1501);
 	cr_assert_eq(info.type, DCLW_FT_DIR);
@@ -243,7 +251,8 @@ Test(file, list, .timeout = 60)
 	cr_assert(agent_file_entry_size(in.data, in.len) > 8);
 	sink_done(&in);
 	sink_open(rig, &in, AGENT_STREAM_IN, 65536);
-	ASK(rig, an, 0, agent_file_list(rig->agent, in_dir(rig, "many"), 2, in.stream, on_done, &an));
+	ASK(rig, an, 0,
+	    agent_file_list(rig->agent, in_dir(rig, "many"), 2, in.stream, on_done, &an));
 	RIG_WAIT(rig, in.ended);
 	cr_assert_eq(count_entries(&in, in_dir(rig, "many/sub/deep"), &info), 1502);
 	cr_assert_eq(info.size, 5);
@@ -261,7 +270,8 @@ Test(file, watch, .timeout = 60)
 	rig_agent(rig);
 	ASK(rig, an, 0, agent_file_mkdir(rig->agent, in_dir(rig, "w"), NULL, on_file, &an));
 	sink_open(rig, &in, AGENT_STREAM_IN, 65536);
-	ASK(rig, an, 0, agent_file_watch(rig->agent, in_dir(rig, "w"), true, in.stream, on_done, &an));
+	ASK(rig, an, 0,
+	    agent_file_watch(rig->agent, in_dir(rig, "w"), true, in.stream, on_done, &an));
 	close(open(in_dir(rig, "w/new"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
 	RIG_WAIT(rig, in.len > 0);
 	cr_assert(count_entries(&in, in_dir(rig, "w/new"), &info) >= 1);
@@ -273,7 +283,8 @@ Test(file, watch, .timeout = 60)
 /* A TCP server on the loopback, reached through the channel; both directions end by themselves. */
 Test(port, connect, .timeout = 60)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(sa);
 	struct rig *rig = rig_new();
 	struct answer an;
@@ -288,7 +299,9 @@ Test(port, connect, .timeout = 60)
 	getsockname(srv, (struct sockaddr *)&sa, &len);
 	sink_open(rig, &in, AGENT_STREAM_IN, 65536);
 	sink_open(rig, &out, AGENT_STREAM_OUT, 65536);
-	ASK(rig, an, 0, agent_connect_port(rig->agent, ntohs(sa.sin_port), in.stream, out.stream, on_done, &an));
+	ASK(rig, an, 0,
+	    agent_connect_port(rig->agent, ntohs(sa.sin_port), in.stream, out.stream, on_done,
+			       &an));
 	con = accept(srv, NULL, NULL);
 	cr_assert_eq(agent_stream_write(out.stream, "ping", 4), 4);
 	agent_stream_finish(out.stream);
@@ -304,7 +317,8 @@ Test(port, connect, .timeout = 60)
 	sink_open(rig, &in, AGENT_STREAM_IN, 65536);
 	sink_open(rig, &out, AGENT_STREAM_OUT, 65536);
 	ASK(rig, an, ECONNREFUSED,
-	    agent_connect_port(rig->agent, ntohs(sa.sin_port), in.stream, out.stream, on_done, &an));
+	    agent_connect_port(rig->agent, ntohs(sa.sin_port), in.stream, out.stream, on_done,
+			       &an));
 	sink_done(&in);
 	sink_done(&out);
 	clean(rig);

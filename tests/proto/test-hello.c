@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The handshake, losing and finding the guest again, and the life of the objects; against a script. */
+/* The handshake, losing and finding the guest again, and the life of the objects; against a script.
+ */
 #include <sys/socket.h>
 
 #include "harness.h"
@@ -96,7 +97,8 @@ Test(hello, ack_of_another_epoch_is_not_ours, .timeout = 60)
 	rig_free(rig);
 }
 
-/* What an earlier connection left in the pipe: half a frame, frames of old epochs, then the answer. */
+/* What an earlier connection left in the pipe: half a frame, frames of old epochs, then the answer.
+ */
 Test(hello, leftovers_are_skipped, .timeout = 60)
 {
 	struct agent_counters c;
@@ -151,7 +153,8 @@ Test(resync, requests_are_repeated, .timeout = 60)
 	int seen = 0;
 
 	rig_peer_up(rig);
-	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL), 0);
+	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL),
+		     0);
 	f = peer_expect(rig, DCLW_REQUEST);
 	id = f->header.offset;
 	cr_assert_eq(f->header.arg, (uint32_t)id);
@@ -162,7 +165,8 @@ Test(resync, requests_are_repeated, .timeout = 60)
 	f = peer_expect(rig, DCLW_REQUEST);
 	cr_assert_eq(f->header.offset, id);
 	peer_reply(rig, id, 0, NULL);
-	peer_reply(rig, id, 0, NULL);	/* once because it was done, once because it was asked again */
+	peer_reply(rig, id, 0,
+		   NULL); /* once because it was done, once because it was asked again */
 	RIG_WAIT(rig, seen != 0);
 	rig_settle(rig);
 	cr_assert_eq(seen, 1);
@@ -182,7 +186,8 @@ Test(resync, another_agent, .timeout = 60)
 	rig_peer_up(rig);
 	sink_open(rig, &k, AGENT_STREAM_IN, 65536);
 	cr_assert_eq(agent_file_list(rig->agent, "/", 1, k.stream, NULL, NULL), 0);
-	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL), 0);
+	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL),
+		     0);
 	peer_expect(rig, DCLW_REQUEST);
 	peer_expect(rig, DCLW_REQUEST);
 	peer_hang_up(rig);
@@ -210,14 +215,16 @@ Test(resync, qemu_is_gone, .timeout = 60)
 
 	rig_peer_up(rig);
 	sink_open(rig, &k, AGENT_STREAM_IN, 65536);
-	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL), 0);
+	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL),
+		     0);
 	unlink(rig->path);
 	peer_hang_up(rig);
 	RIG_WAIT(rig, rig->losts == 1);
 	cr_assert_eq(rig->lost_reason, -ECONNRESET);
 	cr_assert_eq(seen, -ECONNRESET);
 	cr_assert_eq(k.error, -ECONNRESET);
-	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL), -ENOTCONN);
+	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL),
+		     -ENOTCONN);
 	sink_done(&k);
 	rig_free(rig);
 }
@@ -232,7 +239,8 @@ Test(resync, detach_and_go_on, .timeout = 60)
 	cr_assert_eq(agent_fd(rig->agent), -EBADF);
 	RIG_WAIT(rig, rig->peer.closed);
 	cr_assert(!peer_saw(rig, DCLW_GOAWAY));
-	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL), 0);
+	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen, NULL),
+		     0);
 	rig_settle(rig);
 	cr_assert_eq(rig->peer.connections, 1);
 	cr_assert_eq(agent_start(rig->agent), 0);
@@ -250,7 +258,8 @@ Test(ping, answered, .timeout = 60)
 	rig_session(rig, rig->path, 20000000, 50000);
 	rig_peer_up(rig);
 	for (int i = 0; i < 5; i++)
-		peer_send(rig, DCLW_PONG, 0, peer_expect(rig, DCLW_PING)->header.offset, 0, NULL, 0);
+		peer_send(rig, DCLW_PONG, 0, peer_expect(rig, DCLW_PING)->header.offset, 0, NULL,
+			  0);
 	cr_assert_eq(rig->losts, 0);
 	rig_free(rig);
 }
@@ -350,7 +359,8 @@ Test(lifetime, cancel, .timeout = 60)
 	rig_free(rig);
 }
 
-/* More requests than the guest may hold: the rest waits, nothing is lost, and there is an end to it. */
+/* More requests than the guest may hold: the rest waits, nothing is lost, and there is an end to
+ * it. */
 Test(requests, bounded, .timeout = 60)
 {
 	struct rig *rig = rig_new();
@@ -360,7 +370,8 @@ Test(requests, bounded, .timeout = 60)
 
 	rig_peer_up(rig);
 	while (sent < 2000) {
-		r = agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen[sent], NULL);
+		r = agent_request_send(rig->agent, DCLW_OP_STATS, NULL, count_reply, &seen[sent],
+				       NULL);
 		if (r < 0)
 			break;
 		sent++;

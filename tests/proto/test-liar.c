@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Guests that lie. Each rule is broken by a script; the session must count it, cut the connection, and after
- * the fourth time give the guest up. And what looks like a lie but is the ordinary course of a race must pass.
+ * Guests that lie. Each rule is broken by a script; the session must count it, cut the connection,
+ * and after the fourth time give the guest up. And what looks like a lie but is the ordinary course
+ * of a race must pass.
  */
 #include <sys/socket.h>
 
@@ -69,9 +70,12 @@ LIE(wrong_epoch, "frame of another epoch", rig->peer.epoch ^= 1;
 LIE(unknown_type, "frame of an unknown type", peer_send(rig, 0x55, 0, 0, 0, NULL, 0))
 LIE(host_only_type, "frame of an unknown type", peer_send(rig, DCLW_REQUEST, 0, 1, 0, "\1\0", 2))
 LIE(ack_twice, "HELLO_ACK twice", peer_ack(rig, AGENT, NULL))
-LIE(unknown_stream, "frame for an unknown stream", peer_data(rig, (uint32_t)in_id + 1000, 0, "x", 1, false))
-LIE(wrong_direction_data, "stream used against its direction", peer_data(rig, (uint32_t)out_id, 0, "x", 1, false))
-LIE(wrong_direction_window, "stream used against its direction", peer_window(rig, (uint32_t)in_id, 100000, 0))
+LIE(unknown_stream, "frame for an unknown stream",
+    peer_data(rig, (uint32_t)in_id + 1000, 0, "x", 1, false))
+LIE(wrong_direction_data, "stream used against its direction",
+    peer_data(rig, (uint32_t)out_id, 0, "x", 1, false))
+LIE(wrong_direction_window, "stream used against its direction",
+    peer_window(rig, (uint32_t)in_id, 100000, 0))
 LIE(hole, "DATA with a hole before it", peer_data(rig, (uint32_t)in_id, 1, "x", 1, false))
 LIE(again, "DATA repeated", peer_data(rig, (uint32_t)in_id, 0, "xy", 2, false);
     peer_data(rig, (uint32_t)in_id, 1, "y", 1, false))
@@ -79,20 +83,27 @@ LIE(beyond_credit, "DATA beyond its credit", in.consume = false;
     peer_data(rig, (uint32_t)in_id, 0, bytes, 32000, false);
     peer_data(rig, (uint32_t)in_id, 32000, bytes, 32000, false);
     peer_data(rig, (uint32_t)in_id, 64000, bytes, 2000, false))
-LIE(offset_wraps, "DATA beyond its credit", peer_data(rig, (uint32_t)in_id, UINT64_MAX - 1, "xyz", 3, false))
-LIE(gap_out_of_place, "GAP where none can be", peer_send(rig, DCLW_GAP, (uint32_t)in_id, 0, 0, "\1\0\0\0\0\0\0\0", 8))
+LIE(offset_wraps, "DATA beyond its credit",
+    peer_data(rig, (uint32_t)in_id, UINT64_MAX - 1, "xyz", 3, false))
+LIE(gap_out_of_place, "GAP where none can be",
+    peer_send(rig, DCLW_GAP, (uint32_t)in_id, 0, 0, "\1\0\0\0\0\0\0\0", 8))
 LIE(gap_size, "GAP of a wrong size", peer_send(rig, DCLW_GAP, (uint32_t)in_id, 0, 0, "\1", 1))
-LIE(window_size, "WINDOW of a wrong size", peer_send(rig, DCLW_WINDOW, (uint32_t)out_id, 1 << 20, 0, "\1", 1))
+LIE(window_size, "WINDOW of a wrong size",
+    peer_send(rig, DCLW_WINDOW, (uint32_t)out_id, 1 << 20, 0, "\1", 1))
 LIE(window_huge, "WINDOW too large", peer_window(rig, (uint32_t)out_id, 1ull << 40, 0))
 LIE(ack_unsent, "acknowledgement of bytes never sent", peer_window(rig, (uint32_t)out_id, 70000, 1))
-LIE(reset_errno, "RESET with an impossible errno", peer_send(rig, DCLW_RESET, (uint32_t)in_id, 0, 1u << 31, NULL, 0))
+LIE(reset_errno, "RESET with an impossible errno",
+    peer_send(rig, DCLW_RESET, (uint32_t)in_id, 0, 1u << 31, NULL, 0))
 LIE(reply_unasked, "REPLY to nothing", peer_reply(rig, request_id + 50, 0, NULL))
 LIE(reply_twice, "REPLY to nothing", peer_reply(rig, request_id, 0, NULL))
 LIE(reply_zero, "REPLY to nothing", peer_reply(rig, 0, 0, NULL))
 LIE(reply_errno, "REPLY with an impossible errno", peer_reply(rig, request_id, 1u << 30, NULL))
-LIE(reply_tlv, "REPLY with malformed TLVs", peer_send(rig, DCLW_REPLY, 0, request_id, 0, "\1\0\0\0\377\0\0\0abc", 11))
-LIE(exit_empty, "malformed PROC_EXIT", peer_send(rig, DCLW_EVENT, 0, 0, DCLW_EVENT_PROC_EXIT, NULL, 0))
-LIE(exit_tlv, "malformed PROC_EXIT", peer_send(rig, DCLW_EVENT, 0, 0, DCLW_EVENT_PROC_EXIT, "\20\0\0", 3))
+LIE(reply_tlv, "REPLY with malformed TLVs",
+    peer_send(rig, DCLW_REPLY, 0, request_id, 0, "\1\0\0\0\377\0\0\0abc", 11))
+LIE(exit_empty, "malformed PROC_EXIT",
+    peer_send(rig, DCLW_EVENT, 0, 0, DCLW_EVENT_PROC_EXIT, NULL, 0))
+LIE(exit_tlv, "malformed PROC_EXIT",
+    peer_send(rig, DCLW_EVENT, 0, 0, DCLW_EVENT_PROC_EXIT, "\20\0\0", 3))
 LIE(goaway, "GOAWAY: the guest says we broke a rule",
     peer_send(rig, DCLW_GOAWAY, 0, 0, DCLW_REASON_PROTOCOL, "no", 2))
 LIE(flood, "flood of meaningless frames", for (int i = 0; i < 6000; i++)

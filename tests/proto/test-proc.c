@@ -225,7 +225,8 @@ Test(proc, nul_and_invalid_utf8, .timeout = 60)
 	rig_free(rig);
 }
 
-/* A consumer that stalls: the process blocks, what was delivered is bounded by the window; nobody else waits. */
+/* A consumer that stalls: the process blocks, what was delivered is bounded by the window; nobody
+ * else waits. */
 Test(proc, slow_consumer, .timeout = 120)
 {
 	struct rig *rig = rig_new();
@@ -262,7 +263,8 @@ static void kill_group(struct run *run)
 {
 	int done = 0;
 
-	cr_assert_eq(agent_proc_signal(run->rig->agent, run->pid, SIGKILL, true, on_done, &done), 0);
+	cr_assert_eq(agent_proc_signal(run->rig->agent, run->pid, SIGKILL, true, on_done, &done),
+		     0);
 	RIG_WAIT(run->rig, done);
 	cr_assert_eq(done, 1);
 }
@@ -278,7 +280,8 @@ Test(proc, stdin_backpressure, .timeout = 60)
 	sink_pump(&run.in, 10 * 1024 * 1024);
 	RIG_WAIT(rig, run.started);
 	rig_settle(rig);
-	cr_assert(run.in.written < 3 * 1024 * 1024, "taken: %llu", (unsigned long long)run.in.written);
+	cr_assert(run.in.written < 3 * 1024 * 1024, "taken: %llu",
+		  (unsigned long long)run.in.written);
 	kill_group(&run);
 	run_wait(&run);
 	run_done(&run);
@@ -336,7 +339,8 @@ Test(proc, pty, .timeout = 60)
 	struct run run;
 
 	rig_agent(rig);
-	run_sh(rig, &run, IN | OUT | PTY, "stty size; read x; stty size; tty >/dev/null && echo yes");
+	run_sh(rig, &run, IN | OUT | PTY,
+	       "stty size; read x; stty size; tty >/dev/null && echo yes");
 	RIG_WAIT(rig, run.out.len >= 7);
 	cr_assert_eq(memcmp(run.out.data, "24 80\r\n", 7), 0);
 	cr_assert_eq(agent_pty_resize(rig->agent, run.pid, 40, 132, NULL, NULL), 0);
@@ -396,7 +400,8 @@ Test(proc, descendant_holds_the_pipe, .timeout = 60)
 	run_sh(rig, &run, OUT, "sleep 1000 & echo $!; exit 3");
 	run_wait(&run);
 	assert_exit(&run, false, 3);
-	cr_assert_eq(kill((pid_t)strtol((char *)run.out.data, NULL, 10), 0), 0, "the descendant is gone");
+	cr_assert_eq(kill((pid_t)strtol((char *)run.out.data, NULL, 10), 0), 0,
+		     "the descendant is gone");
 	agent_proc_signal(rig->agent, run.pid, SIGKILL, true, on_done, &done);
 	RIG_WAIT(rig, done == 1);
 	run_done(&run);

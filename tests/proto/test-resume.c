@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Nothing is lost and nothing happens twice when the connection is cut: the real agent and the real session
- * through a relay that loses what QEMU would lose. A short session is recorded, then run again and cut after
- * each of its bytes, in both directions.
+ * Nothing is lost and nothing happens twice when the connection is cut: the real agent and the real
+ * session through a relay that loses what QEMU would lose. A short session is recorded, then run
+ * again and cut after each of its bytes, in both directions.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -32,7 +32,8 @@ static void assert_echo(const struct sink *out, uint64_t bytes)
 	cr_assert_eq(out->gaps, 0);
 	cr_assert_eq(out->len, bytes, "%zu bytes of %llu", out->len, (unsigned long long)bytes);
 	for (uint64_t i = 0; i < bytes; i++)
-		cr_assert(out->data[i] == pattern_byte(i), "byte %llu differs", (unsigned long long)i);
+		cr_assert(out->data[i] == pattern_byte(i), "byte %llu differs",
+			  (unsigned long long)i);
 }
 
 static void start_cat(struct rig *rig, struct sink *in, struct sink *out, uint32_t *pid)
@@ -62,7 +63,8 @@ static void forget(struct rig *rig, uint32_t pid, int *done)
 
 	wire_writer_init(&w, buf, sizeof(buf));
 	wire_put_u32(&w, DCLW_TAG_PID, pid);
-	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_PROC_FORGET, &w, on_reply, done, NULL), 0);
+	cr_assert_eq(agent_request_send(rig->agent, DCLW_OP_PROC_FORGET, &w, on_reply, done, NULL),
+		     0);
 }
 
 /* The recorded session: a process, its input, its output, its exit, and the slot freed. */
@@ -114,7 +116,8 @@ static void cut_once(int64_t down, int64_t up)
 	rig->relay.cut_up = up;
 	session(rig, ECHO_BYTES);
 	agent_get_counters(rig->agent, &c);
-	cr_assert_eq(c.violations, 0, "cut at %lld/%lld: %s", (long long)down, (long long)up, c.last_violation);
+	cr_assert_eq(c.violations, 0, "cut at %lld/%lld: %s", (long long)down, (long long)up,
+		     c.last_violation);
 	cr_assert(rig->ups <= 2);
 	rig_free_unchecked(rig);
 }
@@ -231,7 +234,8 @@ Test(resume, adopt_after_restart, .timeout = 60)
 	agent_expect(rig->agent, agent_id);
 	sink_adopt(rig, &in, in_id, AGENT_STREAM_OUT, 0);
 	sink_adopt(rig, &out, out_id, AGENT_STREAM_IN, 6);
-	cr_assert_eq(agent_stream_write(in.stream, "early", 5), 0);	/* where does it belong? not known yet */
+	cr_assert_eq(agent_stream_write(in.stream, "early", 5),
+		     0); /* where does it belong? not known yet */
 	cr_assert_eq(agent_start(rig->agent), 0);
 	RIG_WAIT(rig, in.writables == 1);
 	cr_assert(rig->last_peer.same_agent);
@@ -256,7 +260,8 @@ Test(resume, adopt_after_restart, .timeout = 60)
 /* Output that piled up while nobody listened, and an exit in that time. */
 Test(resume, exit_while_detached, .timeout = 60)
 {
-	static const char *const argv[] = { "/bin/sh", "-c", "read x; head -c 40000 /dev/zero; exit 9", NULL };
+	static const char *const argv[] = { "/bin/sh", "-c",
+					    "read x; head -c 40000 /dev/zero; exit 9", NULL };
 	struct agent_proc_spec spec = { .token = 6, .argv = argv, .cwd = "/" };
 	struct rig *rig = rig_new();
 	struct sink in, out;
