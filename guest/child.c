@@ -10,7 +10,6 @@
 
 #include "agent.h"
 #include "child.h"
-#include "spawn.h"
 #include "stats.h"
 
 void child_watch(struct agent *a, struct child *c, pid_t pid, void (*exited)(struct child *, int))
@@ -90,6 +89,5 @@ pid_t child_fork(struct agent *a)
 		return pid;
 	/* The host's end must not live on in here when the agent is restarted. */
 	fd_close(a->port.fd);
-	spawn_reset_oom();
 	return 0;
 }

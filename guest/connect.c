@@ -2,6 +2,8 @@
 /*
  * CONNECT: a TCP connection to a server inside the guest, as two streams. 127.0.0.1 is tried first, then
  * ::1, as servers listen on either. The connection ends when both directions have ended.
+ *
+ * The streams exist from the request on: the host may send before it knows whether there is a server.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -47,13 +49,20 @@ static void conn_stop(struct job *j)
 
 static void conn_fail(struct conn *c, int error)
 {
-	request_fail(c->request, -error, "port %u: %s", c->port, strerror(-error));
+	request_fail(TAKE_PTR(c->request), -error, "port %u: %s", c->port, strerror(-error));
+	/* A failed request has no streams */
+	inpump_stop(&c->in, 0);
+	outpump_stop(&c->out, 0);
 	conn_free(c);
 }
 
 static void conn_check(struct conn *c)
 {
-	if (c->in.done && c->out.done)
+	if (!c->in.done || !c->out.done)
+		return;
+	if (c->request)
+		conn_fail(c, -ECANCELED);	/* both were reset before there was a connection */
+	else
 		conn_free(c);
 }
 
@@ -62,7 +71,7 @@ static void conn_in_ended(struct inpump *p, int error)
 	struct conn *c = container_of(p, struct conn, in);
 
 	/* Not the end of the input but of the interest in it: the server may as well know. */
-	if (error && !c->out.done)
+	if (error && !c->out.done && c->out.fd >= 0)
 		shutdown(c->out.fd, error == ECANCELED ? SHUT_RDWR : SHUT_WR);
 	conn_check(c);
 }
@@ -74,23 +83,29 @@ static void conn_out_ended(struct outpump *p)
 
 static int conn_streams(struct conn *c)
 {
-	int dup = fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
+	int dup = c->in.done ? -1 : fcntl(c->fd, F_DUPFD_CLOEXEC, 3);
 	int r;
 
-	if (dup < 0)
+	if (!c->in.done && dup < 0)
 		return -errno;
+	r = c->in.done ? 0 : inpump_attach(&c->in, dup);
+	if (r == 0 && !c->out.done)
+		r = outpump_attach(&c->out, TAKE_FD(c->fd));
+	c->fd = fd_close(c->fd);
+	return r;
+}
+
+static int conn_open(struct conn *c)
+{
+	int r;
+
 	c->in.socket = true;
-	r = inpump_start(&c->in, c->agent, dup, CONNECT_WINDOW, c->in_id);
-	if (r < 0)
-		return r;
-	r = outpump_start(&c->out, c->agent, TAKE_FD(c->fd), CONNECT_WINDOW, c->out_id);
-	if (r < 0) {
-		inpump_stop(&c->in, 0);
-		return r;
-	}
+	r = inpump_open(&c->in, c->agent, CONNECT_WINDOW, c->in_id);
+	if (r == 0)
+		r = outpump_open(&c->out, c->agent, CONNECT_WINDOW, c->out_id);
 	c->in.ended = conn_in_ended;
 	c->out.ended = conn_out_ended;
-	return 0;
+	return r;
 }
 
 static int conn_try(struct conn *c);
@@ -175,7 +190,9 @@ void op_connect(struct request *r, const struct args *g)
 	c->out_id = g->out;
 	c->job.stop = conn_stop;
 	list_append(&r->agent->jobs, &c->job.link);
-	error = conn_try(c);
+	error = conn_open(c);
+	if (error == 0)
+		error = conn_try(c);
 	if (error < 0)
 		conn_fail(c, error);
 }

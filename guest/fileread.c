@@ -1,25 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * FILE_READ: a regular file onto a stream. The file is read into the stream's ring whenever the host has
- * taken some of it, so a download holds one ring and no more. The size in the reply is that of the moment;
- * what is sent is what read() gives until its end.
+ * FILE_READ: a regular file onto a stream. Bytes are read from the file straight into the frame that carries
+ * them, and read again if they have to be replayed, so a download holds no memory. The size in the reply is
+ * that of the moment; what is sent is what read() gives until its end. A file that changes while it is being
+ * read gives a mixture, as to any reader.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "agent.h"
 #include "file.h"
 
-#define READ_WINDOW (256u * 1024)
-/* Read into at least this much room: not a system call for every frame acknowledged. */
-#define READ_MIN (16u * 1024)
-
 struct reading {
 	struct job job;
 	int fd;
+	uint64_t start;			/* the stream's first byte in the file */
 	struct stream *stream;
 };
 
@@ -38,29 +35,29 @@ static void reading_stop(struct job *j)
 	reading_free(rd);
 }
 
-static void reading_run(void *owner)
+/* Until its end or a full buffer: files of /proc give less than asked for in the middle, too. */
+static ssize_t reading_fetch(void *owner, uint64_t offset, uint8_t *buf, size_t len)
 {
 	struct reading *rd = owner;
-	struct iovec iov[2];
-	ssize_t n;
-	int pieces;
+	size_t got = 0;
 
-	while (stream_has_room(rd->stream, READ_MIN)) {
-		pieces = stream_room(rd->stream, iov);
-		n = readv(rd->fd, iov, pieces);
-		if (n > 0) {
-			stream_produced(rd->stream, (size_t)n);
-			continue;
-		}
+	while (got < len) {
+		ssize_t n = pread(rd->fd, buf + got, len - got, (off_t)(rd->start + offset + got));
+
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			stream_reset(rd->stream, errno);
-		else
-			stream_finish(rd->stream);
-		reading_free(rd);
-		return;
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
 	}
+	return (ssize_t)got;
+}
+
+static void reading_kick(_unused_ void *owner)
+{
+	/* a source has no ring that could have room */
 }
 
 static void reading_gone(void *owner, _unused_ int error)
@@ -81,14 +78,14 @@ static int open_regular(const char *path, uint64_t offset, struct stat *ret)
 		return -EISDIR;
 	if (!S_ISREG(ret->st_mode))
 		return -EINVAL;
-	if (offset > INT64_MAX || (offset > 0 && lseek(fd, (off_t)offset, SEEK_SET) < 0))
+	if (offset > INT64_MAX / 2)
 		return -EINVAL;
 	return TAKE_FD(fd);
 }
 
 void op_file_read(struct request *r, const struct args *g)
 {
-	static const struct stream_ops ops = { .kick = reading_run, .gone = reading_gone };
+	static const struct stream_ops ops = { .kick = reading_kick, .gone = reading_gone, .fetch = reading_fetch };
 	_cleanup_close_ int fd = -EBADF;
 	uint8_t buf[FILE_RECORD_MAX];
 	struct wire_writer w;
@@ -105,17 +102,17 @@ void op_file_read(struct request *r, const struct args *g)
 		return;
 	}
 	rd = calloc(1, sizeof(*rd));
-	error = rd ? stream_open(r->agent, g->stream, STREAM_OUT, READ_WINDOW, &ops, rd, &rd->stream) : -ENOMEM;
+	error = rd ? stream_open_source(r->agent, g->stream, &ops, rd, &rd->stream) : -ENOMEM;
 	if (error < 0) {
 		free(rd);
 		request_fail(r, -error, "stream %u: %s", g->stream, strerror(-error));
 		return;
 	}
 	rd->fd = TAKE_FD(fd);
+	rd->start = g->offset;
 	rd->job.stop = reading_stop;
 	list_append(&r->agent->jobs, &rd->job.link);
 	wire_writer_init(&w, buf, sizeof(buf));
 	file_put_info(&w, g->path, &st);
 	request_done(r, &w);
-	reading_run(rd);
 }

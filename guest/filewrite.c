@@ -2,11 +2,11 @@
 /*
  * FILE_WRITE: a stream into a temporary file beside its target, then one rename.
  *
- * Small uploads are written by the agent itself. From SPILL bytes on, a forked helper takes over behind a
- * pipe: the kernel makes writers of much dirty memory wait, and only the helper may wait. Renaming is not
+ * The agent writes by itself, straight from the frame, until a write took longer than SLOW: the kernel makes
+ * writers of much dirty memory wait, and from then on a forked helper behind a pipe does the waiting. Renaming is not
  * followed by fsync: the disk lives as long as the sandbox.
  *
- *	WRITING  bytes come, agent writes.            -> PIPING at SPILL bytes, -> done at the end
+ *	WRITING  bytes come, agent writes.            -> PIPING after a slow write, -> done at the end
  *	PIPING   bytes go into the helper's pipe.     -> WAITING at the end or when the helper gave up
  *	WAITING  pipe closed, for the helper's exit.  -> done
  */
@@ -27,7 +27,8 @@
 #include "wire/tlv.h"
 
 #define WRITE_WINDOW (512u * 1024)
-#define SPILL (1024u * 1024)
+/* A write into the page cache takes microseconds; the kernel's shortest pause is 10 ms. */
+#define SLOW_NS (10ull * 1000 * 1000)
 #define PIPE_SIZE (256 * 1024)
 
 struct upload {
@@ -42,6 +43,7 @@ struct upload {
 	struct child child;
 	int error;			/* negative, once something failed */
 	uint64_t size;
+	bool slow;
 	mode_t mode;
 	struct owner owner;
 	char path[PATH_MAX], temp[PATH_MAX];
@@ -183,6 +185,33 @@ static void upload_at_end(struct upload *u)
 	u->state = UPLOAD_WAITING;
 }
 
+/* Bytes written or -errno. */
+static ssize_t upload_writev(struct upload *u, const struct iovec *iov, int n)
+{
+	uint64_t before = agent_now();
+	ssize_t put = writev(u->state == UPLOAD_PIPING ? u->pipe : u->fd, iov, n);
+
+	if (put < 0)
+		return -errno;
+	u->size += (uint64_t)put;
+	if (agent_now() - before > SLOW_NS)
+		u->slow = true;
+	return put;
+}
+
+/* Past the ring; an error is left to upload_move() to find again. */
+static size_t upload_take(void *owner, const uint8_t *data, size_t len)
+{
+	struct upload *u = owner;
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)data, .iov_len = len };
+	ssize_t put;
+
+	if (u->state == UPLOAD_WAITING || u->agent->frozen)
+		return 0;
+	put = upload_writev(u, &iov, 1);
+	return put > 0 ? (size_t)put : 0;
+}
+
 /* >0 bytes moved, 0 later, <0 over. */
 static ssize_t upload_move(struct upload *u)
 {
@@ -192,10 +221,9 @@ static ssize_t upload_move(struct upload *u)
 
 	if (n == 0)
 		return 0;
-	put = writev(u->state == UPLOAD_PIPING ? u->pipe : u->fd, iov, n);
+	put = upload_writev(u, iov, n);
 	if (put < 0)
-		return errno == EAGAIN ? 0 : errno == EINTR ? 1 : -errno;
-	u->size += (uint64_t)put;
+		return put == -EAGAIN ? 0 : put == -EINTR ? 1 : put;
 	stream_consumed(u->stream, (size_t)put);
 	return 1;
 }
@@ -207,9 +235,8 @@ static void upload_run(void *owner)
 
 	while (r > 0 && u->state != UPLOAD_WAITING && !u->agent->frozen) {
 		r = upload_move(u);
-		if (r > 0 && u->state == UPLOAD_WRITING && u->size >= SPILL && !u->agent->dry &&
-		    !stream_at_end(u->stream))
-			r = upload_spill(u) < 0 ? -EAGAIN : 1;
+		if (r >= 0 && u->state == UPLOAD_WRITING && u->slow && !stream_at_end(u->stream))
+			r = upload_spill(u) < 0 ? -EAGAIN : r;
 	}
 	if (u->state == UPLOAD_PIPING && r == -EPIPE)
 		return;		/* EPOLLERR follows, then the exit code */
@@ -304,7 +331,7 @@ static int open_temp(struct upload *u)
 
 static int upload_open(struct upload *u, const struct args *g)
 {
-	static const struct stream_ops ops = { .kick = upload_run, .gone = upload_gone };
+	static const struct stream_ops ops = { .kick = upload_run, .gone = upload_gone, .take = upload_take };
 	int r = resolve_target(u, g);
 
 	if (r == 0)

@@ -8,7 +8,10 @@
  * this program goes on running from its now nameless file and needs nothing from the disk, so a frozen or
  * full file system does not stop it.
  *
- * A failure before that leaves nothing to run: its sentence is the last line on the console.
+ * The kernel never kills PID 1 for memory, so the agent needs no oom_score_adj of its own, and what it starts
+ * inherits the ordinary one without a write to /proc for every command.
+ *
+ * A failure before the switch leaves nothing to run: its sentence is the last line on the console.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -14,7 +14,6 @@
 #include "agent.h"
 #include "init.h"
 #include "log.h"
-#include "spawn.h"
 
 #define PORT_WAIT_MS 15000
 
@@ -39,7 +38,6 @@ static _Noreturn void run_as_init(void)
 	r = port_open_virtio(&agent.port, &agent.loop, PORT_WAIT_MS);
 	if (r < 0)
 		log_panic("no virtio port %s: %s", DCLW_PORT_NAME, strerror(-r));
-	spawn_protect_self();
 	log_info("agent %s ready", AGENT_VERSION);
 	r = agent_run(&agent);
 	if (r < 0)

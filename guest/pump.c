@@ -74,7 +74,7 @@ static void outpump_end(struct outpump *p, bool keep_draining)
 
 	p->done = true;
 	loop_remove(&p->agent->loop, &p->source);
-	if (keep_draining)
+	if (keep_draining && p->fd >= 0)
 		sink_start(p->agent, TAKE_FD(p->fd));
 	p->fd = fd_close(p->fd);
 	if (s)
@@ -85,7 +85,7 @@ static void outpump_end(struct outpump *p, bool keep_draining)
 
 void outpump_run(struct outpump *p)
 {
-	while (!p->done) {
+	while (!p->done && p->fd >= 0) {
 		struct iovec iov[2];
 		int n = stream_room(p->stream, iov);
 		ssize_t got;
@@ -134,22 +134,38 @@ void outpump_leave(struct outpump *p)
 	outpump_run(p);
 }
 
-int outpump_start(struct outpump *p, struct agent *a, int fd, size_t window, uint32_t id)
+int outpump_open(struct outpump *p, struct agent *a, size_t window, uint32_t id)
 {
 	static const struct stream_ops ops = { .kick = outpump_kick, .gone = outpump_gone };
 	int r;
 
 	p->agent = a;
-	p->fd = fd;
-	p->source.fd = -1;
-	p->done = true;
+	p->fd = p->source.fd = -1;
 	r = stream_open(a, id, STREAM_OUT, window, &ops, p, &p->stream);
-	if (r == 0)
-		r = loop_add(&a->loop, &p->source, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, outpump_event);
 	p->done = r < 0;
+	return r;
+}
+
+int outpump_attach(struct outpump *p, int fd)
+{
+	int r;
+
+	p->fd = fd;
+	r = loop_add(&p->agent->loop, &p->source, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, outpump_event);
 	if (r < 0)
 		outpump_stop(p, 0);
 	return r;
+}
+
+int outpump_start(struct outpump *p, struct agent *a, int fd, size_t window, uint32_t id)
+{
+	int r = outpump_open(p, a, window, id);
+
+	if (r < 0) {
+		fd_close(fd);
+		return r;
+	}
+	return outpump_attach(p, fd);
 }
 
 void outpump_stop(struct outpump *p, int error)
@@ -188,7 +204,7 @@ static void inpump_end(struct inpump *p, int error)
 
 static void inpump_run(struct inpump *p)
 {
-	while (!p->done) {
+	while (!p->done && p->fd >= 0) {
 		struct iovec iov[2];
 		int n = stream_peek(p->stream, iov);
 		ssize_t put;
@@ -223,6 +239,15 @@ static void inpump_kick(void *owner)
 	inpump_run(owner);
 }
 
+/* Bytes for an idle descriptor need no stay in the ring. */
+static size_t inpump_take(void *owner, const uint8_t *data, size_t len)
+{
+	struct inpump *p = owner;
+	ssize_t n = write(p->fd, data, len);
+
+	return n > 0 ? (size_t)n : 0;	/* an error comes again, in inpump_run() */
+}
+
 static void inpump_gone(void *owner, _unused_ int error)
 {
 	struct inpump *p = owner;
@@ -231,22 +256,38 @@ static void inpump_gone(void *owner, _unused_ int error)
 	inpump_end(p, ECANCELED);
 }
 
-int inpump_start(struct inpump *p, struct agent *a, int fd, size_t window, uint32_t id)
+int inpump_open(struct inpump *p, struct agent *a, size_t window, uint32_t id)
 {
-	static const struct stream_ops ops = { .kick = inpump_kick, .gone = inpump_gone };
+	static const struct stream_ops ops = { .kick = inpump_kick, .gone = inpump_gone, .take = inpump_take };
 	int r;
 
 	p->agent = a;
-	p->fd = fd;
-	p->source.fd = -1;
-	p->done = true;
+	p->fd = p->source.fd = -1;
 	r = stream_open(a, id, STREAM_IN, window, &ops, p, &p->stream);
-	if (r == 0)
-		r = loop_add(&a->loop, &p->source, fd, EPOLLOUT | EPOLLET, inpump_event);
 	p->done = r < 0;
+	return r;
+}
+
+int inpump_attach(struct inpump *p, int fd)
+{
+	int r;
+
+	p->fd = fd;
+	r = loop_add(&p->agent->loop, &p->source, fd, EPOLLOUT | EPOLLET, inpump_event);
 	if (r < 0)
 		inpump_stop(p, 0);
 	return r;
+}
+
+int inpump_start(struct inpump *p, struct agent *a, int fd, size_t window, uint32_t id)
+{
+	int r = inpump_open(p, a, window, id);
+
+	if (r < 0) {
+		fd_close(fd);
+		return r;
+	}
+	return inpump_attach(p, fd);
 }
 
 void inpump_stop(struct inpump *p, int error)

@@ -44,6 +44,11 @@ struct inpump {
 /* Takes fd in every case. The stream is the pump's from then on. */
 int outpump_start(struct outpump *p, struct agent *a, int fd, size_t window, uint32_t id);
 int inpump_start(struct inpump *p, struct agent *a, int fd, size_t window, uint32_t id);
+/* The same in two steps, for a descriptor that is only to come: bytes wait in the stream. */
+int outpump_open(struct outpump *p, struct agent *a, size_t window, uint32_t id);
+int inpump_open(struct inpump *p, struct agent *a, size_t window, uint32_t id);
+int outpump_attach(struct outpump *p, int fd);
+int inpump_attach(struct inpump *p, int fd);
 void outpump_run(struct outpump *p);
 /* What is in the descriptor now is the last that is passed on; the rest is drained to nowhere. */
 void outpump_leave(struct outpump *p);

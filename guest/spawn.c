@@ -34,30 +34,6 @@ struct plan {
 	const char *volatile stage;
 };
 
-void spawn_reset_oom(void)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return;
-	n = write(fd, "0", 1);
-	(void)n;	/* not allowed when not root: then it is 0 already */
-	close(fd);
-}
-
-void spawn_protect_self(void)
-{
-	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return;
-	n = write(fd, "-1000", 5);
-	(void)n;
-	close(fd);
-}
-
 static _Noreturn void child_fail(struct plan *p, const char *stage)
 {
 	p->error = errno > 0 ? errno : EIO;
@@ -110,7 +86,6 @@ static _Noreturn void child_run(struct plan *p, const sigset_t *none)
 	int error = ENOENT;
 
 	child_stdio(p);
-	spawn_reset_oom();
 	child_limits();
 	umask(022);
 	child_user(p);

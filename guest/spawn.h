@@ -33,9 +33,5 @@ struct spawn_result {
 
 /* 0 or -errno with ret->stage. */
 int spawn_process(const struct spawn_spec *spec, struct spawn_result *ret);
-/* In a child: killed for memory like anybody else. */
-void spawn_reset_oom(void);
-/* For the agent itself: last of all. */
-void spawn_protect_self(void);
 
 #endif

@@ -43,7 +43,7 @@ int stream_open(struct agent *a, uint32_t id, enum stream_dir dir, size_t window
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	r = ring_alloc(&s->ring, window);
+	r = window > 0 ? ring_alloc(&s->ring, window) : 0;
 	if (r < 0) {
 		free(s);
 		return r;
@@ -63,6 +63,17 @@ int stream_open(struct agent *a, uint32_t id, enum stream_dir dir, size_t window
 	if (dir == STREAM_IN && window > DCLW_WINDOW_INITIAL)
 		stream_window_due(s, false);
 	*ret = s;
+	return 0;
+}
+
+int stream_open_source(struct agent *a, uint32_t id, const struct stream_ops *ops, void *owner, struct stream **ret)
+{
+	int r = stream_open(a, id, STREAM_OUT, 0, ops, owner, ret);
+
+	if (r < 0)
+		return r;
+	(*ret)->tail = UINT64_MAX;	/* until fetch() finds the end */
+	stream_update_ready(*ret);
 	return 0;
 }
 

@@ -27,8 +27,13 @@ enum stream_dir { STREAM_OUT, STREAM_IN };
 struct stream_ops {
 	/* out: there is room again. in: bytes or the end arrived. */
 	void (*kick)(void *owner);
-	/* The host reset it; the pointer is dead when this returns. */
+	/* The host reset it, or (error 0) took the last of a source; the pointer is dead when this returns. */
 	void (*gone)(void *owner, int error);
+	/* in, optional: takes bytes past the ring when that is empty; returns how many. Must not touch the
+	 * stream; kick() follows. */
+	size_t (*take)(void *owner, const uint8_t *data, size_t len);
+	/* out, for stream_open_source(): bytes at that offset, fewer only at the end; -errno. */
+	ssize_t (*fetch)(void *owner, uint64_t offset, uint8_t *buf, size_t len);
 };
 
 struct ring {
@@ -64,6 +69,9 @@ struct stream {
 /* -EEXIST, -EINVAL (id 0), -EMFILE, -ENOMEM. window: size of the ring. */
 int stream_open(struct agent *a, uint32_t id, enum stream_dir dir, size_t window, const struct stream_ops *ops,
 		void *owner, struct stream **ret);
+/* An out stream without a ring: bytes are fetched when they are sent, and again when they are replayed. The
+ * owner stays until gone(). */
+int stream_open_source(struct agent *a, uint32_t id, const struct stream_ops *ops, void *owner, struct stream **ret);
 struct stream *stream_find(struct agent *a, uint32_t id);
 
 /* out: room as up to two pieces; returns their number, 0 = no room. */

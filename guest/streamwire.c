@@ -68,6 +68,7 @@ int stream_on_data(struct agent *a, const struct wire_frame *f)
 	struct stream *s = stream_find(a, h->stream);
 	uint64_t end = h->offset + h->length, skip;
 	bool fin = h->flags & DCLW_FIN;
+	size_t took = 0;
 
 	if (!s)
 		return 0;	/* crossed our RESET or close */
@@ -79,8 +80,11 @@ int stream_on_data(struct agent *a, const struct wire_frame *f)
 		return -EPROTO;
 	skip = s->tail - h->offset;
 	if (skip < h->length) {
-		ring_copy_in(&s->ring, s->tail, f->payload + skip, h->length - (size_t)skip);
+		if (s->ops && s->ops->take && s->head == s->tail)
+			took = s->ops->take(s->owner, f->payload + skip, h->length - (size_t)skip);
+		ring_copy_in(&s->ring, s->tail + took, f->payload + skip + took, h->length - (size_t)skip - took);
 		s->tail = end;
+		stream_consumed(s, took);
 	}
 	if (s->fin)
 		return 0;
@@ -105,10 +109,24 @@ static void out_grow(struct stream *s)
 {
 	size_t size = s->ring.size;
 
+	if (size == 0)
+		return;
 	while (size < DCLW_WINDOW_MAX && s->limit - s->head > size)
 		size *= 2;
 	if (!s->fin && size > s->ring.size)
 		ring_grow(&s->ring, size, s->head, s->tail);
+}
+
+/* All sent and acknowledged. */
+static void out_over(struct stream *s)
+{
+	const struct stream_ops *ops = s->ops;
+	void *owner = s->owner;
+
+	session_remember_end(s->agent, s->id, s->tail);
+	stream_drop(s);
+	if (ops)
+		ops->gone(owner, 0);
 }
 
 static void out_acknowledged(struct stream *s, uint64_t offset)
@@ -120,8 +138,7 @@ static void out_acknowledged(struct stream *s, uint64_t offset)
 		out_uncount(s);
 	}
 	if (s->fin && s->head == s->tail && (s->fin_sent || (s->held && s->fin_ever))) {
-		session_remember_end(s->agent, s->id, s->tail);
-		stream_drop(s);
+		out_over(s);
 		return;
 	}
 	out_grow(s);
@@ -233,10 +250,8 @@ void streams_tick(struct agent *a)
 		return;
 	for (unsigned int i = 0; i < SESSION_BUCKETS; i++) {
 		list_foreach(&a->session.streams[i], s, struct stream, hash) {
-			if (s->dir == STREAM_OUT && s->held && s->fin_ever) {
-				session_remember_end(a, s->id, s->tail);
-				stream_drop(s);
-			}
+			if (s->dir == STREAM_OUT && s->held && s->fin_ever)
+				out_over(s);
 		}
 	}
 }
@@ -318,6 +333,46 @@ size_t stream_fill_control(struct stream *s, uint8_t *out, size_t size)
 	return n;
 }
 
+/* A source's bytes straight into the frame. Returns their number, or -1: the stream is gone. */
+static ssize_t fetch(struct stream *s, uint8_t *to, size_t len)
+{
+	ssize_t n = s->ops->fetch(s->owner, s->sent, to, len);
+
+	if (n < 0) {
+		const struct stream_ops *ops = s->ops;
+		void *owner = s->owner;
+
+		stream_reset(s, (int)-n);
+		ops->gone(owner, (int)-n);
+		return -1;
+	}
+	if ((size_t)n < len) {
+		/* also when the file got shorter between a sending and its replay */
+		s->tail = s->sent + (uint64_t)n;
+		s->sent_max = MIN_OF(s->sent_max, s->tail);
+		s->fin = true;
+	}
+	return n;
+}
+
+/* What was put into a frame is under way; the stream goes to the back: one frame a turn. */
+static void out_sent(struct stream *s, size_t len, bool fin)
+{
+	s->sent += len;
+	if (s->sent > s->sent_max)
+		s->sent_max = s->sent;
+	s->counted += len;
+	s->agent->session.unacked += len;
+	list_unlink(&s->ready);
+	if (fin)
+		s->fin_sent = s->fin_ever = true;
+	/* nothing to acknowledge: nobody will */
+	if (fin && s->head == s->tail)
+		out_over(s);
+	else
+		stream_update_ready(s);
+}
+
 size_t stream_fill_data(struct stream *s, uint8_t *out, size_t size)
 {
 	const size_t ends = DCLW_HEADER_SIZE + DCLW_SEAL_SIZE;
@@ -334,26 +389,19 @@ size_t stream_fill_data(struct stream *s, uint8_t *out, size_t size)
 		if (len < CHUNK_MIN)
 			return 0;
 	}
+	if (len > 0 && s->ops && s->ops->fetch) {
+		ssize_t got = fetch(s, out + DCLW_HEADER_SIZE, len);
+
+		if (got < 0)
+			return 0;
+		len = (size_t)got;
+	} else if (s->ring.size > 0) {
+		ring_copy_out(&s->ring, s->sent, out + DCLW_HEADER_SIZE, len);
+	}
 	h.length = (uint32_t)len;
 	if (s->fin && s->sent + len == s->tail)
 		h.flags = DCLW_FIN;
 	n = wire_frame_put(out, size, &h, NULL);
-	ring_copy_out(&s->ring, s->sent, out + DCLW_HEADER_SIZE, len);
-	s->sent += len;
-	if (s->sent > s->sent_max)
-		s->sent_max = s->sent;
-	s->counted += len;
-	s->agent->session.unacked += len;
-	list_unlink(&s->ready);		/* and to the back: one frame a turn */
-	if (h.flags & DCLW_FIN) {
-		s->fin_sent = s->fin_ever = true;
-		if (s->head == s->tail) {
-			/* nothing to acknowledge: nobody will */
-			session_remember_end(s->agent, s->id, s->tail);
-			stream_drop(s);
-			return n;
-		}
-	}
-	stream_update_ready(s);
+	out_sent(s, len, h.flags & DCLW_FIN);
 	return n;
 }

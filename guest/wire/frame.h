@@ -2,7 +2,7 @@
 /*
  * Frames: encoding, and an incremental decoder that survives splices (guest/PROTOCOL.md §2).
  *
- * Nothing here allocates or does I/O. A decoder owns one buffer of two frames; the caller reads from the
+ * Nothing here allocates or does I/O. A decoder owns one buffer of a few frames; the caller reads from the
  * channel straight into it:
  *
  *	p = wire_decoder_space(&d, &room);
@@ -40,7 +40,8 @@ struct wire_decoder {
 	uint64_t bad_headers;		/* SYNCED left because of no or a bad header */
 	uint64_t bad_seals;
 	uint64_t skipped;		/* bytes dropped while LOST */
-	uint8_t buf[2 * DCLW_FRAME_MAX];
+	/* More than two frames: an unfinished one is moved to the front that much more rarely. */
+	uint8_t buf[4 * DCLW_FRAME_MAX];
 };
 
 struct wire_frame {
