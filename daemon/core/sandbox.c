@@ -207,6 +207,12 @@ static int env_push(char ***v, const char *name, const char *value)
 	return s ? strv_push(v, s) : -ENOMEM;
 }
 
+static bool is_injected(const char *name)
+{
+	return str_eq(name, "DECLAW_SANDBOX_ID") || str_eq(name, "DECLAW_TEMPLATE_ID") || str_eq(name, "DECLAW_SANDBOX") ||
+	       str_eq(name, "DECLAW_SECURITY_POLICY");
+}
+
 /* Later settings of a name win: the guest keeps the last one, and so does execve() in every libc we know of not, so
  * names that come again are left out here. */
 static int env_push_object(char ***v, json_object *o, json_object *over)
@@ -216,8 +222,7 @@ static int env_push_object(char ***v, json_object *o, json_object *over)
 	json_object_object_foreach(o, key, value) {
 		int r;
 
-		if (str_starts(key, "DECLAW_SANDBOX") || str_eq(key, "DECLAW_TEMPLATE_ID") ||
-		    str_eq(key, "DECLAW_SECURITY_POLICY") || (over && json_has(over, key)))
+		if (is_injected(key) || (over && json_has(over, key)))
 			continue;
 		r = env_push(v, key, json_object_get_string(value));
 		if (r < 0)
