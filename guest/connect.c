@@ -99,7 +99,7 @@ static int conn_open(struct conn *c)
 {
 	int r;
 
-	c->in.socket = true;
+	c->in.socket = c->out.socket = true;
 	r = inpump_open(&c->in, c->agent, CONNECT_WINDOW, c->in_id);
 	if (r == 0)
 		r = outpump_open(&c->out, c->agent, CONNECT_WINDOW, c->out_id);

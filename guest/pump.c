@@ -123,7 +123,7 @@ static void outpump_gone(void *owner, _unused_ int error)
 	struct outpump *p = owner;
 
 	p->stream = NULL;
-	outpump_end(p, true);
+	outpump_end(p, !p->socket);
 }
 
 void outpump_leave(struct outpump *p)

@@ -23,6 +23,7 @@ struct outpump {
 	struct source source;
 	int fd;
 	struct stream *stream;
+	bool socket;		/* whoever writes to it may as well learn that nobody reads: RESET does not drain it */
 	bool leave;		/* end as soon as the descriptor was found empty (its process is gone) */
 	bool done;
 	/* Once; the stream has been finished or was reset. May free the pump's owner. */

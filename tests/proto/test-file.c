@@ -323,3 +323,40 @@ Test(port, connect, .timeout = 60)
 	sink_done(&out);
 	clean(rig);
 }
+
+/* Bytes sent behind the request arrive, whoever is faster; and who loses interest closes the connection inside. */
+Test(port, early_bytes_and_leaving, .timeout = 60)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sa);
+	struct rig *rig = rig_new();
+	struct answer an = { 0 };
+	struct sink in, out;
+	char buf[16];
+	int srv, con;
+
+	rig_agent(rig);
+	srv = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(bind(srv, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	cr_assert_eq(listen(srv, 1), 0);
+	getsockname(srv, (struct sockaddr *)&sa, &len);
+	sink_open(rig, &in, AGENT_STREAM_IN, 65536);
+	sink_open(rig, &out, AGENT_STREAM_OUT, 65536);
+	cr_assert_eq(agent_connect_port(rig->agent, ntohs(sa.sin_port), in.stream, out.stream, on_done, &an), 0);
+	cr_assert_eq(agent_stream_write(out.stream, "early", 5), 5);
+	RIG_WAIT(rig, an.over);
+	cr_assert_eq(an.error, 0);
+	con = accept(srv, NULL, NULL);
+	rig_settle(rig);
+	cr_assert_eq(recv(con, buf, 5, MSG_WAITALL), 5);
+	cr_assert_eq(memcmp(buf, "early", 5), 0);
+	/* In the order that leaves nobody to write to first */
+	sink_done(&in);
+	sink_done(&out);
+	rig_settle(rig);
+	cr_assert_leq(recv(con, buf, 1, 0), 0);
+	close(con);
+	close(srv);
+	clean(rig);
+}
