@@ -110,7 +110,11 @@ void commands_run(struct http_request *req, void *userdata)
 		detail = strdup("background must be true or false");
 	}
 	spec.kind = c->background ? PROC_BACKGROUND : PROC_FOREGROUND;
-	if (!c->background || given)
+	/*
+	 * The SDKs send their default of 60 with background commands, too, and nobody who starts a server wants it to end
+	 * after a minute: there it means none. Any other value was meant.
+	 */
+	if (!c->background || (given && c->timeout != TIMEOUT_DEFAULT_SEC))
 		spec.timeout_usec = (uint64_t)(c->timeout * USEC_PER_SEC);
 	if (fault == FAULT_NONE)
 		fault = proc_start(sb, &spec, run_started, c, &c->p, &why);

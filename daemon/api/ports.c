@@ -17,7 +17,7 @@
 
 #define PORT_RESERVED 49983		/* the contract's own */
 #define CHUNK_FRAMING 16u
-#define BODY_PIECE (16u << 10)
+#define BODY_PIECE (64u << 10)
 #define INFORMAL_MAX 8u			/* 1xx answers before the real one */
 
 enum stage { STAGE_HEAD, STAGE_LENGTH, STAGE_CHUNKS, STAGE_CLOSE, STAGE_TUNNEL };
