@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Deadlines: a timer that elapses ends its sandbox, one that was replaced does not, and the clock may be set. */
+#include "lib/fake-agent.h"
+#include "util-test.h"
+#include "util/clock.h"
+
+static struct manager *m;
+
+static void setup(void)
+{
+	fake_host_init();
+	m = fake_manager(NULL);
+	fake_script();
+}
+
+static void teardown(void)
+{
+	manager_free(m);
+	fake_host_done();
+}
+
+TestSuite(deadline, .init = setup, .fini = teardown);
+
+static void finish(void)
+{
+	m = manager_free(m);
+	test_leaks();
+}
+
+static struct fake_thing *timer_of(const struct sandbox *sb)
+{
+	char unit[64];
+
+	snprintf(unit, sizeof(unit), "declaw-expire@%s.timer", sb->id);
+	return fake_find(FAKE_UNIT, unit);
+}
+
+static void sweep(void)
+{
+	cr_assert_geq(sd_event_source_set_time(m->sweep_timer, 1), 0);
+	fake_settle();
+}
+
+Test(deadline, elapses)
+{
+	struct sandbox *sb = fake_running(m);
+
+	cr_assert_leq(timer_of(sb)->after_usec, 300 * USEC_PER_SEC);
+	cr_assert_geq(timer_of(sb)->after_usec, 299 * USEC_PER_SEC);
+	sb->deadline_usec = clock_realtime();
+	fake_timer_elapses(sb->id);
+	fake_settle();
+	cr_assert_eq(sb->end, SANDBOX_END_TIMEOUT);
+	fake_assert_empty();
+	finish();
+}
+
+Test(deadline, replaced_timer_kills_nobody)
+{
+	struct sandbox *sb = fake_running(m);
+
+	for (int i = 0; i < 5; i++) {
+		sandbox_set_timeout(sb, 100 + (uint64_t)i);
+		fake_settle();
+		cr_assert_eq(sb->state, SANDBOX_RUNNING);
+		cr_assert_eq(timer_of(sb)->after_usec / USEC_PER_SEC, 99 + (uint64_t)i);
+		cr_assert_eq(sb->options.timeout_sec, 100 + (uint64_t)i);
+	}
+	/* All at once: in the order they were asked for */
+	sandbox_set_timeout(sb, 1000);
+	sandbox_set_timeout(sb, 2000);
+	sandbox_set_timeout(sb, 3000);
+	fake_settle();
+	fake_assert_running(sb);
+	cr_assert_eq(timer_of(sb)->after_usec / USEC_PER_SEC, 2999);
+	finish();
+}
+
+Test(deadline, extended_when_it_has_just_elapsed)
+{
+	struct sandbox *sb = fake_running(m);
+
+	/* The event is on its way when the user asks for more */
+	fake_timer_elapses(sb->id);
+	sandbox_set_timeout(sb, 600);
+	fake_settle();
+	fake_assert_running(sb);
+	cr_assert_not_null(timer_of(sb));
+	finish();
+}
+
+Test(deadline, cleared)
+{
+	struct sandbox *sb = fake_running(m);
+
+	sandbox_set_timeout(sb, 0);
+	fake_settle();
+	cr_assert_null(timer_of(sb));
+	cr_assert_eq(sb->deadline_usec, 0);
+	cr_assert_not(sb->held & HELD_TIMER);
+	fake_assert_running(sb);
+	sandbox_set_timeout(sb, 50);
+	fake_settle();
+	cr_assert_not_null(timer_of(sb));
+	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+	fake_settle();
+	fake_assert_empty();
+	finish();
+}
+
+/* The wall clock is set back: the timer elapses by the monotonic one, before the deadline. Nobody is forgotten. */
+Test(deadline, clock_was_set)
+{
+	struct sandbox *sb = fake_running(m);
+
+	fake_timer_elapses(sb->id);
+	fake_settle();
+	cr_assert_eq(sb->state, SANDBOX_RUNNING);
+	sweep();
+	cr_assert_eq(sb->state, SANDBOX_RUNNING, "it is not due");
+	sb->deadline_usec = clock_realtime() - 1;
+	sweep();
+	cr_assert_eq(sb->end, SANDBOX_END_TIMEOUT);
+	fake_assert_empty();
+	finish();
+}
+
+Test(deadline, of_one_that_is_killed)
+{
+	struct sandbox *sb = fake_running(m);
+
+	sb->deadline_usec = 1;
+	fake_timer_elapses(sb->id);
+	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+	fake_settle();
+	cr_assert_eq(sb->end, SANDBOX_END_REQUEST);
+	fake_assert_empty();
+	finish();
+}
+
+Test(deadline, is_kept_over_a_restart)
+{
+	struct sandbox *sb = fake_running(m);
+	char id[SANDBOX_ID_MAX];
+	uint64_t deadline;
+
+	sandbox_set_timeout(sb, 1234);
+	fake_settle();
+	deadline = sb->deadline_usec;
+	snprintf(id, sizeof(id), "%s", sb->id);
+	m = manager_free(m);
+	m = fake_manager(NULL);
+	sb = manager_find(m, id);
+	cr_assert_eq(sb->deadline_usec, deadline);
+	cr_assert_eq(sb->options.timeout_sec, 1234);
+	cr_assert_leq(timer_of(sb)->after_usec, 1234 * USEC_PER_SEC);
+	cr_assert_eq(sb->state, SANDBOX_RUNNING, "the old timer's end is no deadline");
+	finish();
+}
