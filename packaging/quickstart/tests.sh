@@ -46,7 +46,7 @@ lint_scripts() {
 		while read -r file; do
 			head -n 1 "$file" | grep -qE '^#!.*sh$|^# shellcheck shell' && echo "$file"
 		done)
-	(cd "$src" && shellcheck -x "${scripts[@]}") && echo "shellcheck: ${#scripts[@]} scripts clean"
+	(cd "$src" && shellcheck -x -P SCRIPTDIR "${scripts[@]}") && echo "shellcheck: ${#scripts[@]} scripts clean"
 }
 
 check_layers() { (cd "$src" && tests/check-layers.sh) && echo "layers: clean"; }

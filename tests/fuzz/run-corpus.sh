@@ -5,7 +5,7 @@
 dir=${srcdir:-.}/tests/fuzz/corpus
 n=0
 for runner in tests/fuzz/fuzz-*; do
-	[ -x "$runner" ] && [ -f "$runner" ] || continue
+	if [ ! -x "$runner" ] || [ ! -f "$runner" ]; then continue; fi
 	n=$((n + 1))
 	name=${runner##*/fuzz-}
 	if "$runner" "$dir/$name" >"$runner.out" 2>&1; then
