@@ -44,7 +44,14 @@ const char *api_owner(const struct http_request *req);
 bool api_is_admin(const struct http_request *req);
 /* The sandbox of {id} that the caller may see; answers 404 itself. Borrowed. */
 struct sandbox *api_sandbox(struct manager *m, struct http_request *req);
-/* The same, and it must run: answers 404, 409, 410. */
+/*
+ * The same, and nothing is being done to it. NULL: answered 404, or the request waits and its handler will be called
+ * again. So handlers ask for their sandbox first.
+ */
+struct sandbox *api_sandbox_at_rest(struct manager *m, struct http_request *req);
+/* A paused one at rest is resumed, then the handler is called again. */
+void api_sandbox_wake(struct sandbox *sb, struct http_request *req);
+/* The gate of the data plane: the sandbox runs. NULL: answered 404, 409, 410, or waiting as above. */
 struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req);
 
 /* render.c */
@@ -67,6 +74,8 @@ void sandboxes_delete(struct http_request *req, void *userdata);
 void sandboxes_kill_many(struct http_request *req, void *userdata);
 void sandboxes_status(struct http_request *req, void *userdata);
 void sandboxes_timeout(struct http_request *req, void *userdata);
+void lifecycle_pause(struct http_request *req, void *userdata);
+void lifecycle_resume(struct http_request *req, void *userdata);
 void commands_run(struct http_request *req, void *userdata);
 void commands_list(struct http_request *req, void *userdata);
 void commands_kill(struct http_request *req, void *userdata);

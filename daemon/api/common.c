@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "core/pause.h"
 
 void api_reply(struct http_request *req, int status, json_object *o)
 {
@@ -69,14 +70,91 @@ struct sandbox *api_sandbox(struct manager *m, struct http_request *req)
 	return sb;
 }
 
-struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req)
+/* --- waiting for a sandbox at rest --- */
+
+struct gate {
+	struct http_request *req;
+	struct sandbox *sb;
+	bool began;		/* this request began the move, and fails with it */
+};
+
+static void gate_cancelled(void *userdata)
+{
+	struct gate *g = userdata;
+
+	sandbox_unwait(&g->sb->move_waiters, g);
+	sandbox_unref(g->sb);
+	free(g);
+}
+
+static void gate_opened(void *userdata, enum fault fault, const char *detail)
+{
+	struct gate *g = userdata;
+	struct http_request *req = g->req;
+	bool again = fault == FAULT_NONE || !g->began;
+
+	http_request_on_cancel(req, NULL, NULL);
+	sandbox_unref(g->sb);
+	free(g);
+	if (again)
+		http_request_again(req);
+	else
+		api_fail(req, fault, detail);
+}
+
+/* Calls the handler again when the move is over; begins one with start unless it is NULL. */
+static void gate_wait(struct sandbox *sb, struct http_request *req,
+		      enum fault (*start)(struct sandbox *sb, sandbox_done_fn fn, void *userdata))
+{
+	struct gate *g = calloc(1, sizeof(*g));
+	enum fault fault = FAULT_INTERNAL;
+
+	if (g) {
+		*g = (struct gate){ .req = req, .sb = sandbox_ref(sb), .began = start };
+		http_request_on_cancel(req, gate_cancelled, g);
+		if (start)
+			fault = start(sb, gate_opened, g);
+		else
+			fault = sandbox_move_wait(sb, gate_opened, g) < 0 ? FAULT_INTERNAL : FAULT_NONE;
+	}
+	if (fault == FAULT_NONE)
+		return;
+	if (g) {
+		http_request_on_cancel(req, NULL, NULL);
+		sandbox_unref(sb);
+		free(g);
+	}
+	api_fail(req, fault, NULL);
+}
+
+struct sandbox *api_sandbox_at_rest(struct manager *m, struct http_request *req)
 {
 	struct sandbox *sb = api_sandbox(m, req);
 
+	if (!sb || sb->moving == SANDBOX_MOVE_NONE)
+		return sb;
+	gate_wait(sb, req, NULL);
+	return NULL;
+}
+
+void api_sandbox_wake(struct sandbox *sb, struct http_request *req)
+{
+	gate_wait(sb, req, sandbox_resume);
+}
+
+struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req)
+{
+	struct sandbox *sb = api_sandbox_at_rest(m, req);
+
 	if (!sb || sb->state == SANDBOX_RUNNING)
 		return sb;
-	if (sb->state == SANDBOX_KILLED)
+	/* Contract 2.1: activity wakes a sandbox that asked for it, or that somebody has connected to since its pause */
+	if (sb->state == SANDBOX_PAUSED && (sb->options.auto_resume || sb->fetched))
+		api_sandbox_wake(sb, req);
+	else if (sb->state == SANDBOX_KILLED)
 		api_fail(req, FAULT_SANDBOX_KILLED, NULL);
+	else if (sb->state == SANDBOX_PAUSED)
+		api_fail(req, FAULT_SANDBOX_PAUSED, NULL);
 	else
 		api_fail(req, FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
 	return NULL;

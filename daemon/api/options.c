@@ -301,12 +301,8 @@ enum fault api_options_parse(struct manager *m, json_object *body, struct sandbo
 			r = parse_lifecycle(body, ret, ret_detail);
 		if (r == 0)
 			r = parse_scalars(m, body, ret, ret_detail);
-		if (r == 0 && ret->pause_on_timeout) {
-			*ret_detail = strdup("lifecycle.on_timeout \"pause\"");
-			fault = FAULT_OPTION_LATER;
-		} else if (r != 0) {
+		if (r != 0)
 			fault = r == -EINVAL ? FAULT_BAD_FIELD : FAULT_INTERNAL;
-		}
 	}
 	if (fault != FAULT_NONE)
 		sandbox_options_done(ret);

@@ -25,8 +25,8 @@ const struct http_route api_routes[] = {
 	ROUTE("GET", "/sandboxes/{id}/status", NONE, sandboxes_status),
 	ROUTE("PATCH", "/sandboxes/{id}/timeout", BUFFER, sandboxes_timeout),
 	LATER("GET", "/sandboxes/{id}/metrics"),
-	LATER("POST", "/sandboxes/{id}/pause"),
-	LATER("POST", "/sandboxes/{id}/resume"),
+	ROUTE("POST", "/sandboxes/{id}/pause", NONE, lifecycle_pause),
+	ROUTE("POST", "/sandboxes/{id}/resume", NONE, lifecycle_resume),
 
 	/* snapshots */
 	LATER("POST", "/sandboxes/{id}/snapshot"),

@@ -193,8 +193,13 @@ void sandboxes_get(struct http_request *req, void *userdata)
 
 	if (!sb)
 		return;
+	/* Connecting to a paused sandbox is this request; it shows it paused, and the next one that needs it wakes it */
+	if (sb->state == SANDBOX_PAUSED && !sb->fetched) {
+		sb->fetched = true;
+		sandbox_save(sb);
+	}
 	v = http_request_query(req, "timeout", 0);
-	if (v && sb->state == SANDBOX_RUNNING) {
+	if (v && (sb->state == SANDBOX_RUNNING || sb->state == SANDBOX_PAUSED)) {
 		if (str_to_u64(v, 0, LIMIT_TIMEOUT_SEC, &seconds) < 0) {
 			api_fail(req, FAULT_BAD_QUERY, "timeout must be a whole number of seconds");
 			return;
@@ -219,7 +224,7 @@ void sandboxes_status(struct http_request *req, void *userdata)
 
 void sandboxes_timeout(struct http_request *req, void *userdata)
 {
-	struct sandbox *sb = api_sandbox_running(userdata, req);
+	struct sandbox *sb = api_sandbox_at_rest(userdata, req);
 	_cleanup_json_ json_object *body = NULL;
 	json_object *o;
 	int64_t seconds;
@@ -227,6 +232,10 @@ void sandboxes_timeout(struct http_request *req, void *userdata)
 
 	if (!sb)
 		return;
+	if (sb->state == SANDBOX_KILLED || sb->state == SANDBOX_CREATING) {
+		api_fail(req, sb->state == SANDBOX_KILLED ? FAULT_SANDBOX_KILLED : FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
+		return;
+	}
 	body = api_body(req);
 	if (!body)
 		return;

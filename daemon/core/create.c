@@ -23,6 +23,7 @@
 #include "core/console.h"
 #include "core/disk.h"
 #include "core/manager.h"
+#include "core/pause.h"
 #include "core/proc.h"
 #include "util/clock.h"
 #include "util/fileio.h"
@@ -91,7 +92,7 @@ static void create_running(struct sandbox *sb)
 	sb->console = console_free(sb->console);
 	sandbox_set_state(sb, SANDBOX_RUNNING);
 	sb->started_usec = now;
-	sb->deadline_usec = sb->options.timeout_sec ? now + sb->options.timeout_sec * USEC_PER_SEC : 0;
+	sandbox_begin_window(sb, now);
 	create_slot_release(sb);
 	sandbox_arm_deadline(sb);
 	sandbox_save(sb);
@@ -166,6 +167,8 @@ static void on_agent_up(void *userdata, const struct agent_peer *peer)
 	else if (sb->adopted)
 		proc_reconcile(sb);
 	sb->adopted = false;
+	if (sb->moving == SANDBOX_MOVE_RESUMING)
+		pause_agent_up(sb);
 }
 
 static void on_agent_lost(void *userdata, int reason)
@@ -203,7 +206,7 @@ static const struct agent_ops agent_ops = {
 	.oom = on_oom,
 };
 
-int sandbox_attach_agent(struct sandbox *sb, int fd)
+int sandbox_make_agent(struct sandbox *sb)
 {
 	const struct agent_config config = {
 		.connect_timeout_usec = sb->manager->settings.boot_timeout_usec,
@@ -217,6 +220,13 @@ int sandbox_attach_agent(struct sandbox *sb, int fd)
 		r = -ENOMEM;
 	if (r == 0 && !sb->agent)
 		r = agent_new(sb->manager->event, path, &config, &agent_ops, sb, &sb->agent);
+	return r;
+}
+
+int sandbox_attach_agent(struct sandbox *sb, int fd)
+{
+	int r = sandbox_make_agent(sb);
+
 	if (r < 0) {
 		fd_close(fd);
 		return r;
@@ -258,7 +268,7 @@ static void scope_done(void *userdata, int error, const char *message)
 	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
 }
 
-static void create_scope(struct sandbox *sb)
+void sandbox_scope_start(struct sandbox *sb, bus_done_fn fn)
 {
 	_cleanup_free_ char *description = str_format("Declaw sandbox %s (%s)", sb->id, sb->options.name);
 	const struct bus_scope_spec spec = {
@@ -269,13 +279,18 @@ static void create_scope(struct sandbox *sb)
 		/* the guest's RAM, and what QEMU needs beside it */
 		.memory_max = (sb->memory_mb + 256) << 20,
 		/* vCPU threads, the main loop, I/O threads: a QEMU that forks is not ours */
-		.tasks_max = sb->options.template->tasks_max,
+		.tasks_max = sb->options.template ? sb->options.template->tasks_max : 0,
 		.cpu_quota_usec = sb->vcpus * USEC_PER_SEC + USEC_PER_SEC / 4,
 	};
 
+	bus_scope_start(sb->manager->bus, &spec, fn, sb);
+}
+
+static void create_scope(struct sandbox *sb)
+{
 	sb->held |= HELD_SCOPE;
 	step_begin(sb);
-	bus_scope_start(sb->manager->bus, &spec, scope_done, sb);
+	sandbox_scope_start(sb, scope_done);
 }
 
 static void domain_done(void *userdata, int error, const char *message, pid_t pid)
@@ -377,7 +392,7 @@ static void disk_made(void *userdata, int error, const char *message)
 	firewall_sandbox_close(sb->manager->firewall, ident_short(sb->id), sb->tap, rules_done, sb);
 }
 
-static int make_dirs(struct sandbox *sb)
+int sandbox_make_dirs(struct sandbox *sb)
 {
 	_cleanup_free_ char *state = sandbox_path(sb, NULL), *run = sandbox_run_path(sb, NULL);
 	gid_t gid = sb->manager->vm_gid;
@@ -402,7 +417,7 @@ static void create_files(struct sandbox *sb)
 	int r;
 
 	sb->held |= HELD_DIR;
-	r = cache && disk ? make_dirs(sb) : -ENOMEM;
+	r = cache && disk ? sandbox_make_dirs(sb) : -ENOMEM;
 	if (r == 0)
 		r = sandbox_save(sb);
 	if (r == 0) {

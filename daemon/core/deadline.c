@@ -9,6 +9,7 @@
 #include <syslog.h>
 
 #include "core/manager.h"
+#include "core/pause.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -22,6 +23,11 @@ static void timer_set(void *userdata, int error, const char *message)
 }
 
 void sandbox_arm_deadline(struct sandbox *sb)
+{
+	sandbox_arm_deadline_in(sb, 1);
+}
+
+void sandbox_arm_deadline_in(struct sandbox *sb, uint64_t least_usec)
 {
 	_cleanup_free_ char *unit = str_format(TIMER_FORMAT, sb->id);
 	_cleanup_free_ char *description = str_format("Deadline of Declaw sandbox %s", sb->id);
@@ -41,7 +47,7 @@ void sandbox_arm_deadline(struct sandbox *sb)
 	spec = (struct bus_timer_spec){
 		.unit = unit,
 		.description = description,
-		.after_usec = sb->deadline_usec > now ? sb->deadline_usec - now : 1,
+		.after_usec = MAX_OF(sb->deadline_usec > now ? sb->deadline_usec - now : 0, least_usec),
 	};
 	sb->held |= HELD_TIMER;
 	sandbox_ref(sb);
@@ -58,13 +64,24 @@ void sandbox_deadline_elapsed(struct sandbox *sb)
 		/* The timer we replaced was removed, or the wall clock moved: what counts is what is left */
 		return;
 	}
-	sandbox_destroy(sb, SANDBOX_END_TIMEOUT, NULL, NULL);
+	if (!sb->options.pause_on_timeout)
+		sandbox_destroy(sb, SANDBOX_END_TIMEOUT, NULL, NULL);
+	else if (sb->moving == SANDBOX_MOVE_NONE)
+		sandbox_pause(sb, NULL, NULL);
+}
+
+void sandbox_begin_window(struct sandbox *sb, uint64_t now)
+{
+	sb->window_usec = now;
+	sb->deadline_usec = sb->options.timeout_sec ? now + sb->options.timeout_sec * USEC_PER_SEC : 0;
 }
 
 void sandbox_set_timeout(struct sandbox *sb, uint64_t seconds)
 {
 	sb->options.timeout_sec = seconds;
-	sb->deadline_usec = seconds ? clock_realtime() + seconds * USEC_PER_SEC : 0;
+	/* Of a paused one it begins to count when it goes on */
+	if (sb->state == SANDBOX_RUNNING)
+		sb->deadline_usec = seconds ? clock_realtime() + seconds * USEC_PER_SEC : 0;
 	sandbox_arm_deadline(sb);
 	sandbox_save(sb);
 }

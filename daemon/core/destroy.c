@@ -15,6 +15,7 @@
 #include "core/console.h"
 #include "core/disk.h"
 #include "core/manager.h"
+#include "core/pause.h"
 #include "core/proc.h"
 #include "util/clock.h"
 #include "util/fileio.h"
@@ -249,5 +250,6 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 	sb->agent = agent_free(sb->agent);
 	sb->agent_up = false;
 	sandbox_wake(&sb->create_waiters, FAULT_ENDED_MEANWHILE, NULL);
+	pause_abandon(sb);
 	sandbox_destroy_resume(sb);
 }

@@ -128,6 +128,15 @@ static void remove_run(void *arg)
 	j->error = dir_remove_tree(j->path);
 }
 
+static void sync_run(void *arg)
+{
+	struct disk_job *j = arg;
+	_cleanup_close_ int fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	j->step = "syncing a file";
+	j->error = fd < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
 static int disk_submit(struct workers *workers, struct disk_job *j, work_run_fn run)
 {
 	int r = workers_submit(workers, WORK_LANE_FILE, WORK_NORMAL, workers_strand(j->path), run, disk_done, j, NULL);
@@ -157,7 +166,7 @@ int disk_create(struct workers *workers, const char *image, const char *cache_di
 	return disk_submit(workers, j, disk_run);
 }
 
-int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
+static int disk_path_job(struct workers *workers, const char *path, work_run_fn run, disk_done_fn fn, void *userdata)
 {
 	struct disk_job *j = calloc(1, sizeof(*j));
 
@@ -170,5 +179,15 @@ int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn,
 		disk_job_free(j);
 		return -ENOMEM;
 	}
-	return disk_submit(workers, j, remove_run);
+	return disk_submit(workers, j, run);
+}
+
+int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
+{
+	return disk_path_job(workers, path, remove_run, fn, userdata);
+}
+
+int disk_sync(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
+{
+	return disk_path_job(workers, path, sync_run, fn, userdata);
 }

@@ -18,6 +18,8 @@ typedef void (*disk_done_fn)(void *userdata, int error, const char *message);
 int disk_create(struct workers *workers, const char *image, const char *cache_dir, const char *path, gid_t gid,
 		disk_done_fn fn, void *userdata);
 /* Removes a directory tree on a worker. */
+/* The file's bytes reach the disk; fn from the loop unless this fails. */
+int disk_sync(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
 int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
 
 #endif

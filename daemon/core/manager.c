@@ -7,6 +7,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "core/pause.h"
 #include "core/proc.h"
 #include "util/clock.h"
 #include "util/fileio.h"
@@ -23,8 +24,17 @@ static void on_domain_event(void *userdata, const char *name, enum virt_event ev
 	struct sandbox *sb = manager_find(m, name);
 	enum sandbox_end end;
 
-	if (!sb || sb->destroying || ev != VIRT_EVENT_STOPPED)
+	if (!sb || sb->destroying)
 		return;
+	if (ev != VIRT_EVENT_STOPPED) {
+		pause_domain_event(sb, ev);
+		return;
+	}
+	/* Saving ends it, restoring that fails too: their callbacks know */
+	if (sb->moving == SANDBOX_MOVE_SAVING || sb->on_disk) {
+		sb->stopped = true;
+		return;
+	}
 	/* Early events of a domain that is still being started belong to create.c's own callback */
 	if (sb->state == SANDBOX_CREATING && sb->step_pending) {
 		sb->stopped = true;
@@ -77,7 +87,8 @@ static void on_unit_removed(void *userdata, const char *unit)
 		return;
 	if (str_ends(unit, ".timer")) {
 		sandbox_deadline_elapsed(sb);
-	} else if (str_ends(unit, ".scope") && sb->state != SANDBOX_CREATING) {
+	} else if (str_ends(unit, ".scope") && sb->state != SANDBOX_CREATING &&
+		   sb->moving != SANDBOX_MOVE_SAVING && !sb->on_disk) {
 		log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The scope of %s is gone: QEMU died or somebody stopped it", sb->id);
 		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
 	}
@@ -440,6 +451,7 @@ struct manager *manager_free(struct manager *m)
 	list_foreach(&m->sandboxes, sb, struct sandbox, link) {
 		sandbox_wake(&sb->create_waiters, FAULT_BUSY, NULL);
 		sandbox_wake(&sb->destroy_waiters, FAULT_BUSY, NULL);
+		sandbox_wake(&sb->move_waiters, FAULT_BUSY, NULL);
 		/* The channel first: what is freed once it is closed is not told to the guest */
 		if (sb->agent)
 			agent_detach(sb->agent);

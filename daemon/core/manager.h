@@ -83,6 +83,12 @@ void manager_sweep_later(struct manager *m);
  */
 enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_options *options, sandbox_done_fn fn,
 			  void *userdata, struct sandbox **ret, const char **ret_detail);
+/* The agent object, doing nothing yet; 0 also when there is one. */
+int sandbox_make_agent(struct sandbox *sb);
+/* State and run directory */
+int sandbox_make_dirs(struct sandbox *sb);
+/* QEMU (sb->pid) into its scope; fn gets sb as userdata. */
+void sandbox_scope_start(struct sandbox *sb, bus_done_fn fn);
 /* Connect (again) to a running domain's agent: recovery and resume. fd: from the fd store, or -EBADF. */
 int sandbox_attach_agent(struct sandbox *sb, int fd);
 /* The boot queue lets the next one in. */
@@ -106,6 +112,10 @@ bool unit_sandbox_id(const char *unit, char ret[SANDBOX_ID_MAX]);
 
 /* deadline.c: (re)arm or clear the timer unit from deadline_usec; end what is overdue. */
 void sandbox_arm_deadline(struct sandbox *sb);
+/* No sooner than that: what is overdue is tried again */
+void sandbox_arm_deadline_in(struct sandbox *sb, uint64_t least_usec);
+/* A new run begins: the deadline from the timeout. */
+void sandbox_begin_window(struct sandbox *sb, uint64_t now);
 void sandbox_deadline_elapsed(struct sandbox *sb);
 /* From now; 0 = none. */
 void sandbox_set_timeout(struct sandbox *sb, uint64_t seconds);

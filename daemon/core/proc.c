@@ -285,10 +285,32 @@ int proc_arm_timeout(struct proc *p)
 {
 	uint64_t now = clock_realtime();
 
-	if (!p->deadline_usec || p->timeout)
+	if (!p->deadline_usec || p->timeout || p->sandbox->state == SANDBOX_PAUSED)
 		return 0;
 	return sd_event_add_time_relative(p->sandbox->manager->event, &p->timeout, CLOCK_MONOTONIC,
 					  p->deadline_usec > now ? p->deadline_usec - now : 1, USEC_PER_MSEC, on_timeout, p);
+}
+
+void proc_hold_timeouts(struct sandbox *sb)
+{
+	struct proc *p;
+
+	list_foreach(&sb->procs, p, struct proc, link)
+		p->timeout = sd_event_source_disable_unref(p->timeout);
+}
+
+void proc_release_timeouts(struct sandbox *sb, uint64_t paused_usec)
+{
+	struct proc *p;
+
+	list_foreach(&sb->procs, p, struct proc, link) {
+		if (p->state == PROC_ENDED || !p->deadline_usec)
+			continue;
+		p->deadline_usec += paused_usec;
+		procstore_save(p);
+		if (proc_arm_timeout(p) < 0)
+			log_sandbox(LOG_ERR, sb->id, NULL, 0, "Process %u has lost its timeout", p->pid);
+	}
 }
 
 /* --- start --- */

@@ -123,7 +123,10 @@ void proc_recover(struct sandbox *sb);
 void proc_resume_streams(struct sandbox *sb);
 /* The agent's list of live processes after a restart: those that nobody knows are killed. */
 void proc_reconcile(struct sandbox *sb);
-/* Timeout from deadline_usec */
+/* While the sandbox is paused no command's time runs. */
+void proc_hold_timeouts(struct sandbox *sb);
+void proc_release_timeouts(struct sandbox *sb, uint64_t paused_usec);
+/* Timeout from deadline_usec; nothing while the sandbox is paused */
 int proc_arm_timeout(struct proc *p);
 
 #endif

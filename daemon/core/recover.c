@@ -4,6 +4,7 @@
  *
  * The world is asked first (four lists), then everything is decided in one go on the loop:
  *	record, domain alive		adopt: agent again, rules again (idempotent), deadline again
+ *	record "paused", no domain	its memory is on disk: adopt; else as below
  *	record "creating"		the create died with the daemon: destroy
  *	record, no domain		the sandbox died meanwhile: destroy what is left of it
  *	record "killed", parts held	the destroy died with the daemon: go on with it
@@ -15,7 +16,9 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "core/hibernate.h"
 #include "core/manager.h"
+#include "core/pause.h"
 #include "core/proc.h"
 #include "util/clock.h"
 #include "util/fileio.h"
@@ -76,28 +79,120 @@ static void rules_again(void *userdata, int error, const char *message)
 	sandbox_unref(sb);
 }
 
-static void adopt(struct recovery *rc, struct sandbox *sb, const struct virt_domain *d)
+static void scope_again(void *userdata, int error, const char *message)
 {
-	int r;
+	struct sandbox *sb = userdata;
 
-	rc->adopted++;
-	if (d->pid > 0)
-		sb->pid = d->pid;
-	if (sb->agent)
-		return;		/* only libvirt was away */
+	if (error < 0 && error != -EEXIST && !sb->destroying) {
+		log_sandbox(LOG_ERR, sb->id, NULL, error, "The scope of %s cannot be made: %s: %m", sb->id, message);
+		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
+	}
+	sandbox_unref(sb);
+}
+
+/* A restore may have been cut off before the scope */
+static void adopt_scope(struct recovery *rc, struct sandbox *sb)
+{
+	for (size_t i = 0; i < rc->n_units; i++)
+		if (str_eq(rc->units[i].name, sb->unit))
+			return;
+	sb->held |= HELD_SCOPE;
 	sandbox_ref(sb);
-	firewall_sandbox_close(rc->m->firewall, ident_short(sb->id), sb->tap, rules_again, sb);
-	proc_recover(sb);
-	sb->adopted = true;
-	r = sandbox_attach_agent(sb, manager_take_stored_fd(rc->m, sb->id));
+	sandbox_scope_start(sb, scope_again);
+}
+
+/* The daemon died at any step of a move: what the domain does decides, with the move's own record as a hint. */
+static void adopt_paused(struct recovery *rc, struct sandbox *sb, const struct virt_domain *d)
+{
+	bool saving = sb->moving == SANDBOX_MOVE_SAVING;
+
+	sb->moving = SANDBOX_MOVE_NONE;
+	if (sb->on_disk) {
+		/* Restored, so the image is of the past */
+		sb->on_disk = false;
+		sandbox_save(sb);
+		hibernate_forget_image(sb);
+		adopt_scope(rc, sb);
+	}
+	pause_reconcile(sb, d->paused, rc->began);
+	if (!d->paused)
+		return;
+	if (saving)
+		hibernate_save(sb);
+	else
+		hibernate_schedule(sb);
+}
+
+static void adopt_thawed(void *userdata _unused_, int error _unused_)
+{
+}
+
+static void adopt_running(struct sandbox *sb, int fd)
+{
+	int r = sandbox_attach_agent(sb, fd);
+
 	if (r < 0) {
 		log_sandbox(LOG_ERR, sb->id, NULL, r, "The agent of %s cannot be reached: %m", sb->id);
 		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
 		return;
 	}
 	proc_resume_streams(sb);
+	if (sb->moving == SANDBOX_MOVE_PAUSING) {
+		/* Cut off between freezing and stopping */
+		sb->moving = SANDBOX_MOVE_NONE;
+		agent_fs_thaw(sb->agent, adopt_thawed, sb);
+	}
 	sandbox_arm_deadline(sb);
 	sandbox_deadline_elapsed(sb);
+}
+
+/* Its processes, and an agent object to go on with one day */
+static bool adopt_agent(struct sandbox *sb)
+{
+	proc_recover(sb);
+	sb->adopted = true;
+	return sandbox_make_agent(sb) == 0;
+}
+
+static void adopt(struct recovery *rc, struct sandbox *sb, const struct virt_domain *d)
+{
+	rc->adopted++;
+	if (d->pid > 0)
+		sb->pid = d->pid;
+	if (sb->agent) {
+		/* Only libvirt was away */
+		if (sb->moving == SANDBOX_MOVE_SAVING)
+			hibernate_save(sb);
+		else
+			pause_reconcile(sb, d->paused, rc->began);
+		return;
+	}
+	sandbox_ref(sb);
+	firewall_sandbox_close(rc->m->firewall, ident_short(sb->id), sb->tap, rules_again, sb);
+	if (!adopt_agent(sb)) {
+		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
+	} else if (sb->state == SANDBOX_RUNNING && !d->paused) {
+		adopt_running(sb, manager_take_stored_fd(rc->m, sb->id));
+	} else {
+		proc_resume_streams(sb);
+		sb->paused_fd = manager_take_stored_fd(rc->m, sb->id);
+		adopt_paused(rc, sb, d);
+	}
+}
+
+/* Paused, and without a domain */
+static bool adopt_saved(struct recovery *rc, struct sandbox *sb)
+{
+	bool known = sb->agent;
+
+	if (known && sb->moving == SANDBOX_MOVE_RESUMING)
+		return true;	/* being restored */
+	if (!hibernate_adopt(sb))
+		return false;
+	rc->adopted++;
+	if (!known && adopt_agent(sb))
+		proc_resume_streams(sb);
+	return true;
 }
 
 static void reconcile_record(struct recovery *rc, struct sandbox *sb)
@@ -121,6 +216,8 @@ static void reconcile_record(struct recovery *rc, struct sandbox *sb)
 		adopt(rc, sb, d);
 		return;
 	}
+	if (sb->state == SANDBOX_PAUSED && adopt_saved(rc, sb))
+		return;
 	/* It began to run after the domains were listed */
 	if (sb->started_usec >= rc->began)
 		return;

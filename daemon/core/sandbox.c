@@ -20,6 +20,9 @@ static const char *const end_names[] = {
 };
 static_assert(ELEMENTSOF(end_names) == SANDBOX_END_MAX, "a name per reason");
 
+static const char *const move_names[] = { "", "pausing", "resuming", "saving" };
+static_assert(ELEMENTSOF(move_names) == SANDBOX_MOVE_MAX, "a name per move");
+
 /* moves[from] is the set of states that may follow */
 static const unsigned int moves[SANDBOX_STATE_MAX] = {
 	[SANDBOX_CREATING] = 1u << SANDBOX_RUNNING | 1u << SANDBOX_KILLED,
@@ -39,6 +42,19 @@ enum sandbox_state sandbox_state_from_name(const char *name)
 		if (str_eq(name, state_names[i]))
 			return (enum sandbox_state)i;
 	return SANDBOX_STATE_INVALID;
+}
+
+const char *sandbox_move_name(enum sandbox_move mv)
+{
+	return mv >= 0 && mv < SANDBOX_MOVE_MAX ? move_names[mv] : "";
+}
+
+enum sandbox_move sandbox_move_from_name(const char *name)
+{
+	for (size_t i = 0; i < ELEMENTSOF(move_names); i++)
+		if (str_eq(name, move_names[i]))
+			return (enum sandbox_move)i;
+	return SANDBOX_MOVE_INVALID;
 }
 
 const char *sandbox_end_name(enum sandbox_end e)
@@ -98,6 +114,8 @@ int sandbox_new(struct manager *m, const char *id, const char *owner, struct san
 	list_init(&sb->boot_link);
 	list_init(&sb->create_waiters);
 	list_init(&sb->destroy_waiters);
+	list_init(&sb->move_waiters);
+	sb->paused_fd = -EBADF;
 	snprintf(sb->id, sizeof(sb->id), "%s", id);
 	sb->owner = strdup(owner);
 	if (!sb->owner)
@@ -136,7 +154,9 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 {
 	if (!sb || --sb->refs > 0)
 		return NULL;
-	assert(list_empty(&sb->create_waiters) && list_empty(&sb->destroy_waiters));
+	assert(list_empty(&sb->create_waiters) && list_empty(&sb->destroy_waiters) && list_empty(&sb->move_waiters));
+	sd_event_source_disable_unref(sb->move_timer);
+	fd_close(sb->paused_fd);
 	proc_drop_all(sb);
 	agent_free(sb->agent);
 	list_unlink(&sb->link);
@@ -181,12 +201,22 @@ int sandbox_wait(struct list *waiters, sandbox_done_fn fn, void *userdata)
 void sandbox_wake(struct list *waiters, enum fault fault, const char *detail)
 {
 	struct sandbox_waiter *w;
+	bool found;
 
-	while ((w = list_first(waiters, struct sandbox_waiter, link))) {
-		list_unlink(&w->link);
-		w->fn(w->userdata, fault, detail);
-		free(w);
-	}
+	/* Who is woken may wait again, for the next end; who has not been woken yet may be taken out */
+	list_foreach(waiters, w, struct sandbox_waiter, link)
+		w->due = true;
+	do {
+		found = false;
+		list_foreach(waiters, w, struct sandbox_waiter, link)
+			if (w->due) {
+				list_unlink(&w->link);
+				w->fn(w->userdata, fault, detail);
+				free(w);
+				found = true;
+				break;
+			}
+	} while (found);
 }
 
 void sandbox_unwait(struct list *waiters, const void *userdata)

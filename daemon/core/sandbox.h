@@ -7,8 +7,11 @@
  *	creating   create.c's steps are under way. -> running when the agent answered and the identity is set;
  *	           -> killed on any failure or request (the steps notice and undo).
  *	running    -> paused by request or deadline; -> killed by request, deadline, or the death of any part.
- *	paused     vCPUs stopped. -> running by resume; -> killed.
+ *	paused     vCPUs stopped, memory held or on disk. -> running by resume; -> killed.
  *	killed     For ever; kept readable for killed_retention. destroy.c removes what is held, in any order of failure.
+ *
+ * Pausing and resuming take several asynchronous steps; while they last, `moving` says which way, and the state is still
+ * the old one. Whoever needs the sandbox at rest waits in move_waiters (pause.c, hibernate.c).
  *
  * sandbox_set_state() is the only writer and asserts the table. What is held (`held`) is a set of bits that create.c
  * sets *before* it asks for the thing and destroy.c clears after it is gone. Records are not written at each of these, so
@@ -22,6 +25,7 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <systemd/sd-event.h>
 
 #include "core/fault.h"
 #include "util/ident.h"
@@ -54,6 +58,15 @@ enum sandbox_end {
 	SANDBOX_END_MAX,
 };
 
+enum sandbox_move {
+	SANDBOX_MOVE_NONE,
+	SANDBOX_MOVE_PAUSING,
+	SANDBOX_MOVE_RESUMING,
+	SANDBOX_MOVE_SAVING,	/* paused, and its memory is being written to disk */
+	SANDBOX_MOVE_MAX,
+	SANDBOX_MOVE_INVALID = -EINVAL,
+};
+
 /* What of the host a sandbox holds */
 enum sandbox_held {
 	HELD_DIR = 1 << 0,	/* <state>/sandboxes/<id>, <run>/vm/<id> */
@@ -84,6 +97,7 @@ struct sandbox_waiter {
 	struct list link;
 	sandbox_done_fn fn;
 	void *userdata;
+	bool due;
 };
 
 struct sandbox {
@@ -99,9 +113,19 @@ struct sandbox {
 	enum sandbox_state state;
 	enum sandbox_end end;
 	uint64_t created_usec, started_usec, deadline_usec, ended_usec;	/* realtime; 0 = none */
+	uint64_t window_usec;		/* realtime when the present run began: creation or the last resume */
 	char envd_token[48], traffic_token[48];
 
 	unsigned int held;		/* enum sandbox_held bits */
+	enum sandbox_move moving;
+	bool on_disk;			/* paused, and nothing of it is in memory */
+	bool fetched;			/* paused, and somebody has connected to it (GET) since */
+	bool asked;			/* the present step of a move has been asked for */
+	uint64_t moved_usec;		/* realtime of the last move's end: what was seen before counts no more */
+	uint64_t paused_usec;		/* realtime; 0 = not paused */
+	int paused_fd;			/* the agent's connection while paused, -EBADF without */
+	sd_event_source *move_timer;	/* a step's limit; while paused: when it goes to disk */
+
 	bool destroying;
 	bool boot_slot;			/* holds one of boots_at_once */
 	struct list boot_link;		/* waits for one */
@@ -122,11 +146,13 @@ struct sandbox {
 	uint64_t agent_id;
 
 	struct list procs;		/* struct proc */
-	struct list create_waiters, destroy_waiters;	/* struct sandbox_waiter */
+	struct list create_waiters, destroy_waiters, move_waiters;	/* struct sandbox_waiter */
 };
 
 const char *sandbox_state_name(enum sandbox_state s);
 enum sandbox_state sandbox_state_from_name(const char *name);
+const char *sandbox_move_name(enum sandbox_move mv);
+enum sandbox_move sandbox_move_from_name(const char *name);
 const char *sandbox_end_name(enum sandbox_end e);
 enum sandbox_end sandbox_end_from_name(const char *name);
 

@@ -31,6 +31,7 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "sandboxes_max", CONF_U64, sandboxes_max, RANGE(1, 4096)),
 	ROW("sandbox", "boots_at_once", CONF_U64, boots_at_once, RANGE(1, 256)),
 	ROW("sandbox", "spool_max", CONF_SIZE, spool_max, RANGE(1ull << 20, 1ull << 40)),
+	ROW("sandbox", "paused_to_disk_after", CONF_USEC, paused_to_disk_usec, RANGE(0, 720 * HOUR)),
 	ROW("host", "state_dir", CONF_STRING, state_dir),
 	ROW("host", "run_dir", CONF_STRING, run_dir),
 	ROW("host", "slice", CONF_STRING, slice),
@@ -65,6 +66,7 @@ static const char settings_defaults[] =
 	"sandboxes_max = 256\n"
 	"boots_at_once = 4\n"
 	"spool_max = 64M\n"
+	"paused_to_disk_after = 10min\n"
 	"[host]\n"
 	"state_dir = /var/lib/declaw\n"
 	"run_dir = /run/declaw\n"

@@ -16,7 +16,7 @@ struct settings {
 	/* [sandbox] */
 	bool template_fallback;
 	uint64_t timeout_default_usec, boot_timeout_usec, killed_retention_usec, sandboxes_max, boots_at_once;
-	uint64_t spool_max;
+	uint64_t spool_max, paused_to_disk_usec;
 	/* [host] */
 	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *libvirt_log_dir, *emulator;
 	int accelerator;

@@ -37,12 +37,12 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		{ "id", sb->id }, { "owner", sb->owner }, { "name", sb->options.name },
 		{ "template_id", sb->template_id }, { "state", sandbox_state_name(sb->state) },
 		{ "end", sandbox_end_name(sb->end) }, { "envd_token", sb->envd_token },
-		{ "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
+		{ "moving", sandbox_move_name(sb->moving) }, { "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
 	};
 	const struct { const char *key; uint64_t value; } numbers[] = {
 		{ "vcpus", sb->vcpus }, { "memory_mb", sb->memory_mb }, { "disk_mb", sb->disk_mb },
 		{ "timeout_sec", sb->options.timeout_sec }, { "created", sb->created_usec },
-		{ "started", sb->started_usec }, { "deadline", sb->deadline_usec }, { "ended", sb->ended_usec },
+		{ "started", sb->started_usec }, { "window", sb->window_usec }, { "paused", sb->paused_usec }, { "deadline", sb->deadline_usec }, { "ended", sb->ended_usec },
 		{ "held", sb->held }, { "pid", (uint64_t)sb->pid },
 	};
 	_cleanup_free_ char *agent_id = str_format("%016llx", (unsigned long long)sb->agent_id);
@@ -72,6 +72,10 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		r = json_put_bool(o, "pause_on_timeout", sb->options.pause_on_timeout);
 	if (r == 0)
 		r = json_put_bool(o, "auto_resume", sb->options.auto_resume);
+	if (r == 0)
+		r = json_put_bool(o, "on_disk", sb->on_disk);
+	if (r == 0)
+		r = json_put_bool(o, "fetched", sb->fetched);
 	if (r == 0)
 		*ret = TAKE_PTR(o);
 	return r;
@@ -175,6 +179,13 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 	sb->disk_mb = get_number(o, "disk_mb");
 	sb->created_usec = get_number(o, "created");
 	sb->started_usec = get_number(o, "started");
+	sb->window_usec = get_number(o, "window");
+	sb->paused_usec = get_number(o, "paused");
+	sb->moving = sandbox_move_from_name(get_text(o, "moving"));
+	if (sb->moving < 0)
+		sb->moving = SANDBOX_MOVE_NONE;
+	json_get_bool(o, "on_disk", &sb->on_disk);
+	json_get_bool(o, "fetched", &sb->fetched);
 	sb->deadline_usec = get_number(o, "deadline");
 	sb->ended_usec = get_number(o, "ended");
 	sb->held = sb->state == SANDBOX_KILLED ? (unsigned int)get_number(o, "held") & HELD_ALL : HELD_ALL;

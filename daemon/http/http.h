@@ -84,6 +84,8 @@ const char *http_request_query(const struct http_request *req, const char *name,
 const char *http_request_body(const struct http_request *req, size_t *ret_len);	/* BUFFER only; "" when empty */
 /* Content-Length, or -1 when chunked */
 int64_t http_request_content_length(const struct http_request *req);
+/* Calls the route's handler again, which has not answered: for one that waited for something. Not from inside it. */
+void http_request_again(struct http_request *req);
 void http_request_set_principal(struct http_request *req, const void *principal);
 const void *http_request_principal(const struct http_request *req);
 /*

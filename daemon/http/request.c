@@ -200,6 +200,11 @@ void request_call_handler(struct http_request *req)
 	req->match.route->handler(req, req->server->userdata);
 }
 
+void http_request_again(struct http_request *req)
+{
+	req->match.route->handler(req, req->server->userdata);
+}
+
 static void first_call(struct http_request *req, const char *method, const char *version)
 {
 	req->phase = HTTP_PHASE_BODY;
