@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A host made of variables: doubles of virt.h, bus.h, firewall.h, tap.h, disk.h, workers.h and virtloop.h that core is
- * linked against instead of libadapt.a (fake-host.c, fake-net.c), and of agent.h (fake-agent.c).
+ * linked against instead of libadapt.a (fake-host.c, fake-net.c, fake-pause.c), and of agent.h (fake-agent.c).
  *
  * The world (`fake.things`) outlives managers, as a real one does: a new manager over the same directories finds what
  * the last one left. Every asynchronous call is queued; fake_settle() runs the event loop and answers calls until
@@ -27,6 +27,8 @@ enum fake_op {
 	FAKE_RULES_SETUP, FAKE_DOMAIN_LIST, FAKE_RULES_LIST, FAKE_UNITS_LIST,
 	/* processes */
 	FAKE_PROC_START, FAKE_PROC_SIGNAL, FAKE_PROC_LIST,
+	/* pausing */
+	FAKE_FREEZE, FAKE_THAW, FAKE_TIME, FAKE_DOMAIN_SUSPEND, FAKE_DOMAIN_SAVE, FAKE_DOMAIN_RESTORE, FAKE_SYNC,
 	/* what the world does by itself: never counted, failed or held */
 	FAKE_EVENT,
 	FAKE_OP_MAX,
