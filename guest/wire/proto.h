@@ -159,9 +159,10 @@ enum dclw_tag {
 	DCLW_TAG_DEPTH = 49,		/* u32 */
 	DCLW_TAG_RECURSIVE = 50,	/* u32 0/1 */
 	DCLW_TAG_CREATED = 51,		/* u32 0/1 */
-	DCLW_TAG_ENTRY = 52,		/* [] nested TLVs in the FILE_LIST stream: PATH TYPE SIZE MODE MTIME */
+	DCLW_TAG_ENTRY = 52,		/* [] nested TLVs in the FILE_LIST stream: PATH TYPE SIZE MODE MTIME UID GID;
+					 * in the FILE_WATCH stream: PATH CHANGE TYPE */
 	DCLW_TAG_CHANGE = 53,		/* u32 enum dclw_change, in the FILE_WATCH stream */
-	DCLW_TAG_OFFSET = 54,		/* u64 */
+	DCLW_TAG_OFFSET = 54,		/* u64; FILE_READ: first byte; PROC_LIST: where a long list goes on */
 
 	DCLW_TAG_HOSTNAME = 64,
 	DCLW_TAG_MACHINE_ID = 65,	/* 32 hex digits */
