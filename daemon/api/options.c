@@ -63,6 +63,16 @@ int api_string_map(json_object *body, const char *key, unsigned int pairs_max, s
 	return 0;
 }
 
+/* What is kept and echoed has a size, whatever is in it: members that this version does not know as well */
+static int check_size(json_object *o, const char *key, size_t max, char **ret_detail)
+{
+	size_t len = 0;
+
+	if (!json_text(o, &len))
+		return -ENOMEM;
+	return len > max ? complain(ret_detail, "%s has more than %zu bytes", key, max) : 0;
+}
+
 static int check_string_list(json_object *o, const char *key, char **ret_detail)
 {
 	json_object *list = NULL;
@@ -84,7 +94,7 @@ static int check_string_list(json_object *o, const char *key, char **ret_detail)
 	return 0;
 }
 
-static int parse_network(json_object *body, struct sandbox_options *ret, char **ret_detail)
+static int parse_network(json_object *body, json_object **ret, char **ret_detail)
 {
 	json_object *o = NULL, *mask = NULL;
 	bool flag;
@@ -104,7 +114,10 @@ static int parse_network(json_object *body, struct sandbox_options *ret, char **
 	json_object_object_get_ex(o, "mask_request_host", &mask);
 	if (mask && !json_object_is_type(mask, json_type_string) && !json_object_is_type(mask, json_type_boolean))
 		return complain(ret_detail, "network.mask_request_host must be a string or a boolean");
-	ret->network = json_object_get(o);
+	r = check_size(o, "network", LIMIT_NETWORK_BYTES, ret_detail);
+	if (r < 0)
+		return r;
+	*ret = json_object_get(o);
 	return 0;
 }
 
@@ -134,6 +147,7 @@ static int check_policy(json_object *policy, struct sandbox_options *ret, char *
 {
 	static const char *const inspecting[] = { "pii", "injection_defense", "toxicity", "code_security", "invisible_text",
 						  "content_gate", "custom_policy" };
+	_cleanup_json_ json_object *unused = NULL;
 	json_object *list = NULL;
 	bool audit = false;
 	int r;
@@ -151,9 +165,8 @@ static int check_policy(json_object *policy, struct sandbox_options *ret, char *
 		return complain(ret_detail, "security.transformations must be a list");
 	if (r == 0 && json_object_array_length(list) > 0)
 		ret->inspection = true;
-	if (!ret->network && json_has(policy, "network"))
-		return parse_network(policy, ret, ret_detail);
-	return 0;
+	/* Checked in any case; the one beside the policy, when there is one, is the one that counts */
+	return parse_network(policy, ret->network ? &unused : &ret->network, ret_detail);
 }
 
 static int parse_security(json_object *body, struct sandbox_options *ret, char **ret_detail)
@@ -182,7 +195,10 @@ static int parse_security(json_object *body, struct sandbox_options *ret, char *
 	}
 	if (!text || strlen(text) > LIMIT_POLICY_BYTES)
 		return complain(ret_detail, "security has more than %u bytes", LIMIT_POLICY_BYTES);
-	r = check_policy(policy, ret, ret_detail);
+	/* As a string inside it every quote of the policy is escaped */
+	r = check_size(o, "security", 2 * LIMIT_POLICY_BYTES + 1024, ret_detail);
+	if (r == 0)
+		r = check_policy(policy, ret, ret_detail);
 	if (r < 0)
 		return r;
 	ret->security = json_object_get(o);
@@ -208,6 +224,9 @@ static int parse_lifecycle(json_object *body, struct sandbox_options *ret, char 
 	ret->pause_on_timeout = str_eq(s, "pause");
 	if (json_get_bool(o, "auto_resume", &ret->auto_resume) == JSON_E_TYPE)
 		return complain(ret_detail, "lifecycle.auto_resume must be true or false");
+	r = check_size(o, "lifecycle", LIMIT_LIFECYCLE_BYTES, ret_detail);
+	if (r < 0)
+		return r;
 	ret->lifecycle = json_object_get(o);
 	return 0;
 }
@@ -229,9 +248,10 @@ static int parse_scalars(struct manager *m, json_object *body, struct sandbox_op
 	if (r == JSON_E_TYPE)
 		return complain(ret_detail, "allow_internet_access must be true or false");
 	if (r == 0 && !internet && !ret->network) {
+		static const char closed[] = "{\"deny_out\":[\"0.0.0.0/0\"]}";
 		const char *error;
 
-		return json_parse("{\"deny_out\":[\"0.0.0.0/0\"]}", 27, &ret->network, &error);
+		return json_parse(closed, sizeof(closed) - 1, &ret->network, &error);
 	}
 	return 0;
 }
@@ -294,7 +314,7 @@ enum fault api_options_parse(struct manager *m, json_object *body, struct sandbo
 			r = api_string_map(body, "metadata", LIMIT_METADATA, LIMIT_METADATA_BYTES, false, &ret->metadata,
 					   ret_detail);
 		if (r == 0)
-			r = parse_network(body, ret, ret_detail);
+			r = parse_network(body, &ret->network, ret_detail);
 		if (r == 0)
 			r = parse_security(body, ret, ret_detail);
 		if (r == 0)

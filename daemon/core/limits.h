@@ -12,6 +12,8 @@
 #define LIMIT_POLICY_BYTES	(64u << 10)	/* also goes into each process's environment */
 #define LIMIT_NETWORK_ENTRIES	1024u
 #define LIMIT_NETWORK_ENTRY	260u		/* a DNS name is at most 253 characters */
+#define LIMIT_NETWORK_BYTES	(576u << 10)	/* two full lists; what else is in it is kept and echoed too */
+#define LIMIT_LIFECYCLE_BYTES	(8u << 10)
 #define LIMIT_CMD_BYTES		(96u << 10)	/* one argv string; the kernel allows 128 KiB */
 #define LIMIT_PATH		4095u		/* PATH_MAX without the NUL */
 #define LIMIT_USER		64u
