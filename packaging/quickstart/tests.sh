@@ -99,7 +99,8 @@ run_tests() {
 	runner "throw-away host" '^host: ' "$src/packaging/host/selftest"
 	runner "end to end" '^e2e: ' test_e2e
 	[ -z "$long" ] || runner "end to end, long" '^e2e: ' test_e2e long
-	[ -z "$long" ] || runner "boots" '^boot: ' "$src/tests/boot/run"
+	runner "cold boots beside busy neighbours" '^boot: ' with_host test "$src/tests/boot/run" \
+		--count "$([ -n "$long" ] && echo 50 || echo 6)"
 	print_summary $((SECONDS - from))
 	return $failed
 }
