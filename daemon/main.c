@@ -2,7 +2,8 @@
 /*
  * declawd: options, logging, configuration, one event loop, readiness and watchdog.
  *
- * SIGTERM and SIGINT end the daemon and leave every sandbox running (the next daemon adopts them); SIGHUP reads the API
+ * SIGTERM and SIGINT end the daemon and leave every sandbox running (the next daemon adopts them; one of them more ends
+ * it at once, also while it writes paused sandboxes to disk because the machine goes down); SIGHUP reads the API
  * keys again. READY=1 is sent when recovery is through and the accelerator's verdict stands.
  */
 #include <getopt.h>
@@ -78,6 +79,15 @@ static int on_hangup(sd_event_source *s _unused_, const struct signalfd_siginfo 
 	return 0;
 }
 
+static int on_terminate(sd_event_source *s _unused_, const struct signalfd_siginfo *si _unused_, void *userdata)
+{
+	struct daemon *d = userdata;
+
+	if (d->manager)
+		manager_shutdown(d->manager);
+	return 0;
+}
+
 static int signals_setup(struct daemon *d)
 {
 	sigset_t set;
@@ -90,9 +100,9 @@ static int signals_setup(struct daemon *d)
 	signal(SIGPIPE, SIG_IGN);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
-	r = sd_event_add_signal(d->event, NULL, SIGTERM, NULL, NULL);
+	r = sd_event_add_signal(d->event, NULL, SIGTERM, on_terminate, d);
 	if (r >= 0)
-		r = sd_event_add_signal(d->event, NULL, SIGINT, NULL, NULL);
+		r = sd_event_add_signal(d->event, NULL, SIGINT, on_terminate, d);
 	if (r >= 0)
 		r = sd_event_add_signal(d->event, NULL, SIGHUP, on_hangup, d);
 	return r;

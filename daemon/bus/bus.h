@@ -47,7 +47,11 @@ struct bus_timer_spec {
 	uint64_t after_usec;		/* from now, monotonic */
 };
 
-struct bus_unit { char name[128]; char active[24]; };
+struct bus_unit {
+	char name[128];
+	char active[24];
+	bool job;			/* a job of it is queued or runs */
+};
 typedef void (*bus_list_fn)(void *userdata, int error, const struct bus_unit *v, size_t n);
 
 int bus_new(sd_event *event, const char *unit_prefix, const struct bus_ops *ops, void *userdata, struct bus **ret);

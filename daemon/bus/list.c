@@ -7,15 +7,17 @@
 static int read_row(sd_bus_message *m, struct bus_unit *u)
 {
 	const char *name, *active;
+	uint32_t job;
 	int r;
 
-	r = sd_bus_message_read(m, "(ssssssouso)", &name, NULL, NULL, &active, NULL, NULL, NULL, NULL, NULL, NULL);
+	r = sd_bus_message_read(m, "(ssssssouso)", &name, NULL, NULL, &active, NULL, NULL, NULL, &job, NULL, NULL);
 	if (r <= 0)
 		return r;
 	/* A name longer than any of ours must not be mistaken for one. */
 	if (strlen(name) >= sizeof(u->name))
 		name = "";
 	memcpy(u->name, name, strlen(name) + 1);
+	u->job = job != 0;
 	snprintf(u->active, sizeof(u->active), "%s", active);
 	return 1;
 }

@@ -20,8 +20,10 @@ static int append_u64(sd_bus_message *m, const char *property, uint64_t value)
 
 static int append_scope(const struct unit_spec *s, sd_bus_message *m)
 {
-	int r = sd_bus_message_append(m, "(sv)(sv)(sv)",
+	/* Ordered before the daemon: when the machine goes down it is stopped first, and has time to save paused guests */
+	int r = sd_bus_message_append(m, "(sv)(sv)(sv)(sv)",
 				      "Slice", "s", s->slice,
+				      "Before", "as", 1, "declawd.service",
 				      "PIDs", "au", 1, (uint32_t)s->pid,
 				      "TimeoutStopUSec", "t", SCOPE_STOP_USEC);
 

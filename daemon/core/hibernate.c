@@ -201,6 +201,7 @@ void hibernate_save(struct sandbox *sb)
 	if (sb->destroying || sb->state != SANDBOX_PAUSED || sb->on_disk || (sb->moving != SANDBOX_MOVE_NONE && !again))
 		return;
 	sb->stopped = false;
+	sb->saved_usec = clock_realtime();
 	pause_move_begin(sb, SANDBOX_MOVE_SAVING);
 	r = path ? again ? 0 : image_prepare(sb, path) : -ENOMEM;
 	if (r < 0) {
@@ -236,12 +237,12 @@ void hibernate_schedule(struct sandbox *sb)
 		log_sandbox(LOG_WARNING, sb->id, NULL, 0, "No timer to move %s to disk", sb->id);
 }
 
-bool hibernate_one(struct manager *m)
+bool hibernate_next(struct manager *m, uint64_t since_usec)
 {
 	struct sandbox *sb, *longest = NULL;
 
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
-		if (sb->state == SANDBOX_PAUSED && !sb->on_disk && !sb->destroying &&
+		if (sb->state == SANDBOX_PAUSED && !sb->on_disk && !sb->destroying && sb->saved_usec < since_usec &&
 		    sb->moving == SANDBOX_MOVE_NONE && (!longest || sb->paused_usec < longest->paused_usec))
 			longest = sb;
 	if (longest)

@@ -20,8 +20,11 @@ void hibernate_schedule(struct sandbox *sb);
 void hibernate_save(struct sandbox *sb);
 /* Part of sandbox_resume(); goes on with pause_run(). */
 void hibernate_restore(struct sandbox *sb);
-/* The longest paused one that is in memory goes to disk; false: there is none. */
-bool hibernate_one(struct manager *m);
+/*
+ * Of those in memory that no save was tried of since then (realtime), the longest paused goes to disk; false: there
+ * is none.
+ */
+bool hibernate_next(struct manager *m, uint64_t since_usec);
 /* Whether a complete memory image is there */
 bool hibernate_image_ready(const struct sandbox *sb);
 /* Recovery, of a paused sandbox whose domain is gone or was found; false: there is nothing to restore it from. */

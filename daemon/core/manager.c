@@ -287,8 +287,10 @@ void manager_sort(struct manager *m)
 enum fault manager_blocked(const struct manager *m, const char **ret_detail)
 {
 	*ret_detail = NULL;
-	if (m->stopping)
+	if (m->stopping || m->closing) {
+		*ret_detail = "it is stopping";
 		return FAULT_BUSY;
+	}
 	if (!m->templates.boot_ok) {
 		*ret_detail = "guest kernel or initramfs is missing";
 		return FAULT_TEMPLATE_BROKEN;
@@ -470,6 +472,7 @@ struct manager *manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->sweep_defer);
 	sd_event_source_disable_unref(m->boot_defer);
 	sd_event_source_disable_unref(m->recover_timer);
+	sd_event_source_disable_unref(m->closing_timer);
 	for (size_t i = 0; i < m->n_stored; i++)
 		fd_close(m->stored[i].fd);
 	free(m->stored);

@@ -45,8 +45,10 @@ struct manager {
 
 	struct accel accel;
 	bool firewall_ready, recovered, ready, stopping;
+	bool closing;			/* asked to stop: nothing new begins, what is under way may end */
+	uint64_t closing_usec, closing_mono;
 	bool recovering, recover_again;	/* under way; asked for meanwhile */
-	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer;
+	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer, *closing_timer;
 	void (*on_ready)(void *userdata);
 	void *ready_userdata;
 	struct stored_fd { char id[SANDBOX_ID_MAX]; int fd; } *stored;
@@ -60,6 +62,9 @@ struct manager *manager_free(struct manager *m);
 int manager_start(struct manager *m, void (*on_ready)(void *userdata), void *userdata);
 /* The keys again; the old ones stay on error. Templates are read at start only: restarting keeps sandboxes. */
 int manager_reload(struct manager *m);
+
+/* shutdown.c: ends the loop, at once or when paused sandboxes are safe from a machine that goes down. */
+void manager_shutdown(struct manager *m);
 
 /* recover.c is through (every time it is) */
 void manager_recovered(struct manager *m);

@@ -246,6 +246,8 @@ enum fault sandbox_resume(struct sandbox *sb, sandbox_done_fn fn, void *userdata
 {
 	if (sb->state != SANDBOX_PAUSED || sb->moving != SANDBOX_MOVE_NONE || sb->destroying)
 		return FAULT_SANDBOX_STATE;
+	if (sb->manager->closing)
+		return FAULT_BUSY;
 	if (!virt_is_connected(sb->manager->virt))
 		return FAULT_NO_LIBVIRT;
 	if (sandbox_move_wait(sb, fn, userdata) < 0)

@@ -122,6 +122,7 @@ struct sandbox {
 	bool fetched;			/* paused, and somebody has connected to it (GET) since */
 	bool asked;			/* the present step of a move has been asked for */
 	uint64_t moved_usec;		/* realtime of the last move's end: what was seen before counts no more */
+	uint64_t saved_usec;		/* realtime of the last attempt to write it to disk */
 	uint64_t paused_usec;		/* realtime; 0 = not paused */
 	int paused_fd;			/* the agent's connection while paused, -EBADF without */
 	sd_event_source *move_timer;	/* a step's limit; while paused: when it goes to disk */
