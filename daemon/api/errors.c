@@ -31,6 +31,8 @@ static const struct fault_row rows[] = {
 	[FAULT_ROUTE_LATER] = { 404, "not_implemented_yet", "This version of declawd does not offer this route yet." },
 	[FAULT_OPTION_LATER] = { 400, "not_implemented_yet", "This version of declawd does not offer this option yet: %s; leave it out." },
 	[FAULT_BUSY] = { 429, "not_ready", "The appliance is not ready for this: %s; try again in a few seconds." },
+	[FAULT_IDEM_IN_PROGRESS] = { 409, "idempotency_in_progress", "A creation with this Idempotency-Key is under way; ask again in a moment." },
+	[FAULT_IDEM_REUSED] = { 422, "idempotency_key_reused", "This Idempotency-Key was used with another body; use a new one." },
 	[FAULT_SANDBOX_UNKNOWN] = { 404, "sandbox_not_found", "There is no such sandbox; it was never created, or its record has expired." },
 	[FAULT_SANDBOX_KILLED] = { 410, "sandbox_killed", "The sandbox has been killed; create a new one." },
 	[FAULT_SANDBOX_STATE] = { 409, "sandbox_not_running", "The sandbox is %s; it must be running for this." },
@@ -111,7 +113,7 @@ void api_fail(struct http_request *req, enum fault fault, const char *detail)
 	}
 	if (fault == FAULT_INTERNAL)
 		log_error("%s %s failed: %s", http_request_method(req), http_request_path(req), detail ?: "no detail");
-	if (rows[fault].status == 429)
+	if (rows[fault].status == 429 || fault == FAULT_IDEM_IN_PROGRESS)
 		http_reply_header(req, "Retry-After", "2");
 	api_reply(req, rows[fault].status, o);
 }

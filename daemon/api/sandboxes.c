@@ -3,7 +3,9 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "core/idem.h"
 #include "util/clock.h"
+#include "util/digest.h"
 
 /* --- create --- */
 
@@ -16,9 +18,10 @@ static void create_cancelled(void *userdata)
 {
 	struct create_call *c = userdata;
 
-	/* Nobody will ever learn the id: do not leave it running */
 	sandbox_unwait(&c->sb->create_waiters, c);
-	sandbox_destroy(c->sb, SANDBOX_END_REQUEST, NULL, NULL);
+	/* Who has a key can ask again; otherwise nobody will ever learn the id: do not leave it running */
+	if (!c->sb->options.idem_key)
+		sandbox_destroy(c->sb, SANDBOX_END_REQUEST, NULL, NULL);
 	sandbox_unref(c->sb);
 	free(c);
 }
@@ -26,26 +29,74 @@ static void create_cancelled(void *userdata)
 static void create_done(void *userdata, enum fault fault, const char *detail)
 {
 	struct create_call *c = userdata;
+	struct sandbox *sb = c->sb;
+	json_object *o;
 
 	http_request_on_cancel(c->req, NULL, NULL);
-	if (fault == FAULT_NONE)
-		api_reply(c->req, 201, api_sandbox_object(c->sb));
-	else
+	if (fault == FAULT_NONE) {
+		o = api_sandbox_object(sb);
+		if (o && sb->options.idem_key) {
+			sb->idem_reply = strdup(json_text(o, NULL) ?: "");
+			sandbox_save(sb);
+		}
+		api_reply(c->req, 201, o);
+	} else {
 		api_fail(c->req, fault, detail);
-	sandbox_unref(c->sb);
+	}
+	sandbox_unref(sb);
 	free(c);
+}
+
+/* Whether the request repeats an earlier one, and has been answered. */
+static bool create_again(const struct manager *m, struct http_request *req, const char *key, const char *hash)
+{
+	struct sandbox *sb = idem_find(m, api_owner(req), key);
+
+	if (!sb)
+		return false;
+	if (!str_eq(sb->options.idem_hash, hash))
+		api_fail(req, FAULT_IDEM_REUSED, NULL);
+	else if (sb->state == SANDBOX_CREATING)
+		api_fail(req, FAULT_IDEM_IN_PROGRESS, NULL);
+	else if (sb->idem_reply && *sb->idem_reply)
+		http_reply(req, 201, "application/json", sb->idem_reply, strlen(sb->idem_reply));
+	else
+		api_reply(req, 201, api_sandbox_object(sb));	/* nobody was there to be answered the first time */
+	return true;
+}
+
+static bool create_key(const struct manager *m, struct http_request *req, char hash[DIGEST_TEXT_MAX], const char **ret)
+{
+	const char *key = http_request_header(req, "Idempotency-Key"), *body;
+	size_t len;
+
+	*ret = NULL;
+	if (!key || !*key)
+		return true;
+	if (!idem_key_valid(key)) {
+		api_fail(req, FAULT_BAD_REQUEST, "an Idempotency-Key has 1 to 255 visible ASCII characters");
+		return false;
+	}
+	body = http_request_body(req, &len);
+	digest_text(body, len, hash);
+	*ret = key;
+	return !create_again(m, req, key, hash);
 }
 
 void sandboxes_create(struct http_request *req, void *userdata)
 {
 	struct manager *m = userdata;
-	_cleanup_json_ json_object *body = api_body(req);
+	_cleanup_json_ json_object *body = NULL;
 	_cleanup_free_ char *detail = NULL;
 	struct sandbox_options options;
-	const char *why = NULL;
+	const char *why = NULL, *key;
+	char hash[DIGEST_TEXT_MAX];
 	struct create_call *c;
 	enum fault fault;
 
+	if (!create_key(m, req, hash, &key))
+		return;
+	body = api_body(req);
 	if (!body)
 		return;
 	fault = api_options_parse(m, body, &options, &detail);
@@ -53,8 +104,11 @@ void sandboxes_create(struct http_request *req, void *userdata)
 		api_fail(req, fault, detail);
 		return;
 	}
+	options.idem_key = key ? strdup(key) : NULL;
+	options.idem_hash = key ? strdup(hash) : NULL;
 	c = calloc(1, sizeof(*c));
-	fault = c ? sandbox_create(m, api_owner(req), &options, create_done, c, &c->sb, &why) : FAULT_INTERNAL;
+	fault = c && (!key || (options.idem_key && options.idem_hash)) ?
+		sandbox_create(m, api_owner(req), &options, create_done, c, &c->sb, &why) : FAULT_INTERNAL;
 	if (fault != FAULT_NONE) {
 		sandbox_options_done(&options);
 		free(c);

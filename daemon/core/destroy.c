@@ -14,6 +14,7 @@
 
 #include "core/console.h"
 #include "core/disk.h"
+#include "core/idem.h"
 #include "core/manager.h"
 #include "core/pause.h"
 #include "core/proc.h"
@@ -238,6 +239,8 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 	}
 	sb->destroying = true;
 	sb->end = end;
+	if (sb->state == SANDBOX_CREATING)
+		idem_remove(sb);
 	sandbox_set_state(sb, SANDBOX_KILLED);
 	sb->manager->n_live--;
 	create_slot_release(sb);

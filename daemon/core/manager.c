@@ -7,6 +7,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "core/idem.h"
 #include "core/pause.h"
 #include "core/proc.h"
 #include "util/clock.h"
@@ -193,18 +194,24 @@ static void forget(struct sandbox *sb)
 	if (record)
 		unlink(record);
 	map_remove(m->by_id, sb->id);
+	idem_remove(sb);
 	list_unlink(&sb->link);
 	sandbox_unref(sb);
 }
 
+static bool is_over(const struct sandbox *sb)
+{
+	return sb->state == SANDBOX_KILLED && sb->held == 0 && !sb->destroy_pending && !sb->step_pending;
+}
+
 static void sweep(struct manager *m)
 {
-	uint64_t now = clock_realtime(), keep = m->settings.killed_retention_usec;
+	uint64_t kept = 0, now = clock_realtime(), keep = m->settings.killed_retention_usec;
 	struct sandbox *sb;
 
+	/* Newest first: what is forgotten before its time is the oldest */
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
-		if (sb->state == SANDBOX_KILLED && sb->held == 0 && !sb->destroy_pending && !sb->step_pending &&
-		    now >= sb->ended_usec + keep)
+		if (is_over(sb) && (now >= sb->ended_usec + keep || ++kept > m->settings.killed_max))
 			forget(sb);
 }
 
@@ -254,6 +261,11 @@ int manager_add(struct manager *m, struct sandbox *sb)
 
 	if (r < 0)
 		return r;
+	r = idem_add(sb);
+	if (r < 0) {
+		map_remove(m->by_id, sb->id);
+		return r;
+	}
 	list_prepend(&m->sandboxes, &sb->link);
 	if (sb->state != SANDBOX_KILLED)
 		m->n_live++;
@@ -370,8 +382,9 @@ int manager_new(sd_event *event, struct settings *settings, struct manager **ret
 	list_init(&m->templates.templates);
 	m->tsc_khz = tsc_khz_guess(&m->settings);
 	m->by_id = map_new();
+	m->by_key = map_new();
 	g = getgrnam(m->settings.vm_group);
-	if (!m->by_id || !g) {
+	if (!m->by_id || !m->by_key || !g) {
 		r = g ? -ENOMEM : -ESRCH;
 		log_error_errno(r, "Group \"%s\": %m", m->settings.vm_group);
 		goto fail;
@@ -479,6 +492,7 @@ struct manager *manager_free(struct manager *m)
 	templates_done(&m->templates);
 	keyfile_free(m->keys);
 	map_free(m->by_id);
+	map_free(m->by_key);
 	settings_done(&m->settings);
 	sd_event_unref(m->event);
 	free(m);

@@ -39,6 +39,7 @@ struct manager {
 
 	struct list sandboxes;		/* newest first, killed ones included */
 	struct map *by_id;
+	struct map *by_key;		/* idem.c */
 	unsigned int n_live;		/* not killed */
 	unsigned int n_booting;
 	struct list boot_queue;		/* sandboxes waiting for a boot slot, first come first served */

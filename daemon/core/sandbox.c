@@ -74,6 +74,8 @@ void sandbox_options_done(struct sandbox_options *o)
 {
 	free(o->name);
 	free(o->policy_text);
+	free(o->idem_key);
+	free(o->idem_hash);
 	cleanup_jsonp(&o->metadata);
 	cleanup_jsonp(&o->envs);
 	cleanup_jsonp(&o->network);
@@ -163,6 +165,8 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 	sandbox_options_done(&sb->options);
 	free(sb->owner);
 	free(sb->template_id);
+	free(sb->idem_name);
+	free(sb->idem_reply);
 	console_free(sb->console);
 	free(sb);
 	return NULL;

@@ -85,6 +85,7 @@ struct sandbox_options {
 	uint64_t timeout_sec;		/* 0 = none */
 	json_object *metadata, *envs;	/* {str: str}, never NULL after parsing */
 	json_object *network, *security, *lifecycle;	/* as received */
+	char *idem_key, *idem_hash;	/* of the request; NULL = without */
 	char *policy_text;		/* JSON text for DECLAW_SECURITY_POLICY, "{}" without a policy */
 	bool inspection;		/* the policy needs traffic inspection */
 	bool pause_on_timeout, auto_resume;
@@ -108,6 +109,7 @@ struct sandbox {
 	char *owner;
 	struct sandbox_options options;
 	char *template_id;
+	char *idem_name, *idem_reply;	/* idem.c; the answer its creation was given, for repetitions */
 	uint64_t vcpus, memory_mb, disk_mb;
 
 	enum sandbox_state state;

@@ -28,6 +28,7 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "timeout_default", CONF_USEC, timeout_default_usec, RANGE(USEC_PER_SEC, 720 * HOUR)),
 	ROW("sandbox", "boot_timeout", CONF_USEC, boot_timeout_usec, RANGE(USEC_PER_SEC, HOUR)),
 	ROW("sandbox", "killed_retention", CONF_USEC, killed_retention_usec, RANGE(0, 720 * HOUR)),
+	ROW("sandbox", "killed_max", CONF_U64, killed_max, RANGE(0, 1000000)),
 	ROW("sandbox", "sandboxes_max", CONF_U64, sandboxes_max, RANGE(1, 4096)),
 	ROW("sandbox", "boots_at_once", CONF_U64, boots_at_once, RANGE(1, 256)),
 	ROW("sandbox", "spool_max", CONF_SIZE, spool_max, RANGE(1ull << 20, 1ull << 40)),
@@ -63,6 +64,7 @@ static const char settings_defaults[] =
 	"timeout_default = 5min\n"
 	"boot_timeout = 2min\n"
 	"killed_retention = 1h\n"
+	"killed_max = 10000\n"
 	"sandboxes_max = 256\n"
 	"boots_at_once = 4\n"
 	"spool_max = 64M\n"

@@ -15,7 +15,7 @@ struct settings {
 	uint64_t connections_max, connections_per_address_max, idle_timeout_usec, raw_body_max;
 	/* [sandbox] */
 	bool template_fallback;
-	uint64_t timeout_default_usec, boot_timeout_usec, killed_retention_usec, sandboxes_max, boots_at_once;
+	uint64_t timeout_default_usec, boot_timeout_usec, killed_retention_usec, killed_max, sandboxes_max, boots_at_once;
 	uint64_t spool_max, paused_to_disk_usec;
 	/* [host] */
 	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *libvirt_log_dir, *emulator;

@@ -38,6 +38,8 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		{ "template_id", sb->template_id }, { "state", sandbox_state_name(sb->state) },
 		{ "end", sandbox_end_name(sb->end) }, { "envd_token", sb->envd_token },
 		{ "moving", sandbox_move_name(sb->moving) }, { "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
+		{ "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
+		{ "idem_reply", sb->idem_reply },
 	};
 	const struct { const char *key; uint64_t value; } numbers[] = {
 		{ "vcpus", sb->vcpus }, { "memory_mb", sb->memory_mb }, { "disk_mb", sb->disk_mb },
@@ -133,6 +135,8 @@ static const char *get_text(json_object *o, const char *key)
 
 static int options_parse(const struct manager *m, json_object *o, struct sandbox_options *ret)
 {
+	const char *key, *hash;
+
 	ret->name = strdup(get_text(o, "name"));
 	ret->policy_text = strdup(get_text(o, "policy_text"));
 	ret->template = template_find(&m->templates, get_text(o, "template_id"));
@@ -143,6 +147,10 @@ static int options_parse(const struct manager *m, json_object *o, struct sandbox
 	ret->security = take_member(o, "security");
 	ret->lifecycle = take_member(o, "lifecycle");
 	json_get_bool(o, "inspection", &ret->inspection);
+	if (json_get_string(o, "idem_key", &key) == 0 && json_get_string(o, "idem_hash", &hash) == 0) {
+		ret->idem_key = strdup(key);
+		ret->idem_hash = strdup(hash);
+	}
 	json_get_bool(o, "secure", &ret->secure);
 	json_get_bool(o, "pause_on_timeout", &ret->pause_on_timeout);
 	json_get_bool(o, "auto_resume", &ret->auto_resume);
@@ -152,6 +160,7 @@ static int options_parse(const struct manager *m, json_object *o, struct sandbox
 static int record_parse(struct manager *m, const char *id, json_object *o, struct sandbox **ret)
 {
 	struct sandbox_options options = { 0 };
+	const char *reply;
 	_cleanup_(cleanup_sandbox_unref) struct sandbox *sb = NULL;
 	int r;
 
@@ -179,6 +188,8 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 	sb->disk_mb = get_number(o, "disk_mb");
 	sb->created_usec = get_number(o, "created");
 	sb->started_usec = get_number(o, "started");
+	if (json_get_string(o, "idem_reply", &reply) == 0)
+		sb->idem_reply = strdup(reply);
 	sb->window_usec = get_number(o, "window");
 	sb->paused_usec = get_number(o, "paused");
 	sb->moving = sandbox_move_from_name(get_text(o, "moving"));
