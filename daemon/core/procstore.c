@@ -72,6 +72,15 @@ static int64_t number(json_object *o, const char *key)
 	return v;
 }
 
+/* Numbers that become enums, and thereby places in tables */
+static bool record_valid(json_object *o)
+{
+	int64_t kind = number(o, "kind"), state = number(o, "state"), fault = number(o, "fault");
+
+	return json_object_is_type(o, json_type_object) && kind > PROC_FOREGROUND && kind <= PROC_PTY &&
+	       state >= PROC_STARTING && state <= PROC_ENDED && fault >= FAULT_NONE && fault < FAULT_MAX;
+}
+
 static int proc_load(struct sandbox *sb, uint64_t token, json_object *o)
 {
 	_cleanup_free_ char *spool = procstore_path(sb, token, "spool");
@@ -80,6 +89,8 @@ static int proc_load(struct sandbox *sb, uint64_t token, json_object *o)
 	struct proc *p;
 	int r;
 
+	if (!record_valid(o))
+		return -EBADMSG;
 	json_get_string(o, "cmd", &cmd);
 	p = proc_new(sb, (enum proc_kind)number(o, "kind"), token);
 	if (!p)
