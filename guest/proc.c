@@ -186,7 +186,7 @@ static int proc_spawn(struct request *r, const struct args *g, struct proc *p, s
 	}
 	error = a->spawn(&pa.spec, res);
 	if (error < 0) {
-		request_fail(r, -error, "cannot start %s: %s: %s", pa.spec.argv[0], res->stage, strerror(-error));
+		request_fail(r, -error, "cannot start %.200s: %s: %s", pa.spec.argv[0], res->stage, strerror(-error));
 		return error;
 	}
 	p->pty = pa.spec.pty;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * argv and environment of a process. One allocation holds all strings: their sum is bounded by the frame
+ * argv and environment of a process. One allocation holds all strings: their sum is bounded by the request
  * they came in. Defaults are put first and left out when the host names the variable itself.
  */
 #include <errno.h>

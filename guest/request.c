@@ -78,19 +78,19 @@ static void request_due(struct request *r)
 	list_append(&r->agent->session.replies_due, &r->due);
 }
 
-void request_on_frame(struct agent *a, const struct wire_frame *f)
+static void request_whole(struct agent *a, const struct dclw_header *h, const uint8_t *payload, size_t len)
 {
 	struct request *r;
 	bool known;
 
-	if (f->header.offset == 0 || f->header.length < 2) {
+	if (h->offset == 0 || len < 2) {
 		session_protocol_error(a, "request without an id or operation");
 		return;
 	}
-	requests_answered(a, f->header.arg);
-	if (passed(a->session.answered, f->header.offset))
+	requests_answered(a, h->arg);
+	if (passed(a->session.answered, h->offset))
 		return;		/* the host said that it does not wait for this one */
-	r = request_slot(a, f->header.offset, &known);
+	r = request_slot(a, h->offset, &known);
 	if (!r) {
 		session_protocol_error(a, "more than %u requests", DCLW_REQUESTS_MAX);
 		return;
@@ -102,9 +102,44 @@ void request_on_frame(struct agent *a, const struct wire_frame *f)
 	}
 	r->state = REQUEST_RUNNING;
 	r->orphan = false;
-	r->id = f->header.offset;
-	r->op = le16_load(f->payload);
-	ops_dispatch(r, f->payload + 2, f->header.length - 2);
+	r->id = h->offset;
+	r->op = le16_load(payload);
+	ops_dispatch(r, payload + 2, len - 2);
+}
+
+/* Adds a fragment to what is there. 1: that was the last one, 0: there are more, -EPROTO. */
+static int request_assemble(struct session *s, const struct wire_frame *f)
+{
+	if (s->part_len > 0 && f->header.offset != s->part_id)
+		return -EPROTO;
+	if (f->header.length == 0 || f->header.length > sizeof(s->part) - s->part_len)
+		return -EPROTO;
+	s->part_id = f->header.offset;
+	memcpy(s->part + s->part_len, f->payload, f->header.length);
+	s->part_len += f->header.length;
+	return !(f->header.flags & DCLW_MORE);
+}
+
+void request_on_frame(struct agent *a, const struct wire_frame *f)
+{
+	struct session *s = &a->session;
+	const uint8_t *payload = f->payload;
+	size_t len = f->header.length;
+
+	if (s->part_len > 0 || (f->header.flags & DCLW_MORE)) {
+		int r = request_assemble(s, f);
+
+		if (r < 0)
+			session_protocol_error(a, "fragment of request %llu of %u bytes behind %zu bytes of request %llu",
+					       (unsigned long long)f->header.offset, f->header.length, s->part_len,
+					       (unsigned long long)s->part_id);
+		if (r <= 0)
+			return;
+		payload = s->part;
+		len = s->part_len;
+		s->part_len = 0;
+	}
+	request_whole(a, &f->header, payload, len);
 }
 
 static void request_finish(struct request *r, int error, const uint8_t *reply, size_t len)
@@ -156,6 +191,7 @@ void requests_hello(struct agent *a, bool same_instance)
 {
 	struct session *s = &a->session;
 
+	s->part_len = 0;
 	for (unsigned int i = 0; i < REQUEST_SLOTS; i++) {
 		struct request *r = &s->requests[i];
 

@@ -47,6 +47,11 @@ struct session {
 	struct list replies_due;	/* struct request */
 	uint32_t answered;		/* the host's newest `arg` */
 	bool answered_known;
+	/* A request that comes in fragments, as far as it is here; none when part_len is 0. One after the
+	 * other, so one buffer will do; its pages cost nothing before the first large request. */
+	uint64_t part_id;
+	size_t part_len;
+	uint8_t part[DCLW_REQUEST_MAX];
 
 	struct list streams[SESSION_BUCKETS];
 	unsigned int nstreams;

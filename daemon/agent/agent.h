@@ -109,7 +109,7 @@ void agent_get_counters(const struct agent *a, struct agent_counters *ret);
  * the call only.
  */
 typedef void (*agent_reply_fn)(void *userdata, int error, const uint8_t *reply, size_t len);
-/* -ENOBUFS: too many waiting. ret may be NULL. */
+/* -ENOBUFS: too many, or too much, waiting. -E2BIG: above DCLW_REQUEST_MAX. ret may be NULL. */
 int agent_request_send(struct agent *a, uint16_t op, const struct wire_writer *payload,
 		       agent_reply_fn fn, void *userdata, struct agent_request **ret);
 /* In a reply callback with a positive error: the guest's sentence about it, "" when it gave none.
@@ -178,6 +178,8 @@ struct agent_proc_spec {
 	struct agent_stream *in, *out, *err;	/* NULL = /dev/null; err NULL with a PTY */
 	uint32_t rows, cols;		/* both non-zero: a PTY */
 };
+/* -E2BIG: argv and env are more than DCLW_REQUEST_MAX together. The guest's kernel takes at most
+ * 128 KiB in one string; more is E2BIG in the callback. */
 typedef void (*agent_pid_fn)(void *userdata, int error, uint32_t pid);
 int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_pid_fn fn,
 		     void *userdata);

@@ -20,6 +20,8 @@
 #define RETIRED_MAX 256u
 #define ZOMBIES_LAZY 64u	/* as many streams may wait for a periodic ping */
 #define WAITING_MAX 1024u	/* requests not on the wire */
+/* Bytes of all requests together that need more than one frame, sent or not */
+#define LARGE_MAX (16u * 1024 * 1024)
 #define REQUEST_STREAMS 3u
 /* Violations that are answered with a reconnect; one more is the end. */
 #define STRIKES_MAX 3u
@@ -115,6 +117,7 @@ struct agent {
 	/* requests */
 	struct list waiting, sent, request_grave;
 	unsigned int n_waiting, n_sent;
+	size_t large;			/* bytes of those that need more than one frame */
 	uint64_t next_request;
 	char message[192];		/* of the reply being delivered */
 };
@@ -173,7 +176,9 @@ struct agent_request {
 	struct list link;		/* agent->waiting or ->sent */
 	struct agent *agent;
 	uint64_t id;
-	bool ever_sent, is_sent;
+	bool ever_sent, is_sent;	/* as a whole */
+	bool answered;			/* by itself, while it was being sent again */
+	uint32_t pos;			/* bytes of the payload that are on the wire */
 	request_handler handler;	/* NULL: cancelled */
 	union {
 		agent_reply_fn reply;
@@ -195,7 +200,8 @@ int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload,
 		request_handler handler, struct agent_stream *const streams[REQUEST_STREAMS],
 		struct agent_request **ret);
 bool request_fill(struct agent *a);
-void request_sent(struct agent *a, struct agent_request *r);
+/* One frame of it is on the wire. */
+void request_sent(struct agent *a, struct agent_request *r, uint32_t len);
 void request_reply(struct agent *a, const struct wire_frame *f);
 void request_resync(struct agent *a);
 /* Fails those that were on the wire, or all of them. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Typed operations on processes and on the guest as a whole; files are in ops-file.c. Each builds
- * its TLVs on the stack, names the streams it hands over, and turns the reply into plain values. A
- * reply that lacks what the operation promises is -EBADMSG to the caller: it hurts nobody but him.
+ * its TLVs on the stack (the one that may be large, on the heap), names the streams it hands over,
+ * and turns the reply into plain values. A reply that lacks what the operation promises is -EBADMSG
+ * to the caller: it hurts nobody but him.
  */
 #include <string.h>
 
@@ -109,12 +110,19 @@ int agent_proc_start(struct agent *a, const struct agent_proc_spec *spec, agent_
 {
 	struct agent_stream *streams[REQUEST_STREAMS] = { spec->in, spec->out, spec->err };
 	struct agent_request *rq;
-	OP_WRITER(w, DCLW_PAYLOAD_MAX - 2);
+	_cleanup_free_ uint8_t *buf = NULL;
+	struct wire_writer w;
 	int r;
 
 	if (spec->token == 0 || !spec->argv || !spec->argv[0])
 		return -EINVAL;
+	buf = malloc(DCLW_REQUEST_MAX - 2);
+	if (!buf)
+		return -ENOMEM;
+	wire_writer_init(&w, buf, DCLW_REQUEST_MAX - 2);
 	put_spec(&w, spec);
+	if (w.error < 0)
+		return -E2BIG;
 	r = event_expect_exit(a, spec->token, spec->out ? spec->out->id : 0,
 			      spec->err ? spec->err->id : 0);
 	if (r < 0)

@@ -5,7 +5,10 @@
  * reply cache makes sure that none is carried out twice. At most DCLW_REQUESTS_MAX - 1 are sent at
  * a time.
  *
- * The frame's payload is kept here until the reply, so that the link never copies it.
+ * The payload is kept here until the reply, so that the link never copies it. One that is larger
+ * than a frame goes as fragments. Nothing may come between those (§3.3), so the first of the waiting
+ * ones stays where it is until its last fragment is out, whatever becomes of it: cancelled, or
+ * answered by an operation that a connection before had begun.
  */
 #include <string.h>
 
@@ -31,6 +34,20 @@ static void unlink_request(struct agent *a, struct agent_request *r)
 		a->n_waiting--;
 }
 
+/* What a frame cannot hold; small ones are bounded by their number. */
+static size_t large(const struct agent_request *r)
+{
+	return r->length > DCLW_PAYLOAD_MAX ? r->length : 0;
+}
+
+/* For good. */
+static void discard(struct agent *a, struct agent_request *r)
+{
+	unlink_request(a, r);
+	a->large -= large(r);
+	free_later(a, r);
+}
+
 int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload,
 		request_handler handler, struct agent_stream *const streams[REQUEST_STREAMS],
 		struct agent_request **ret)
@@ -40,11 +57,12 @@ int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload,
 
 	if (payload && payload->error < 0)
 		return -E2BIG;
-	if (len + 2 > DCLW_PAYLOAD_MAX)
+	if (len > DCLW_REQUEST_MAX - 2)
 		return -E2BIG;
 	if (a->state == AGENT_LOST)
 		return -ENOTCONN;
-	if (a->n_waiting >= WAITING_MAX)
+	if (a->n_waiting >= WAITING_MAX ||
+	    (len + 2 > DCLW_PAYLOAD_MAX && len + 2 > LARGE_MAX - a->large))
 		return -ENOBUFS;
 	r = calloc(1, sizeof(*r) + len + 2);
 	if (!r)
@@ -60,6 +78,7 @@ int request_new(struct agent *a, uint16_t op, const struct wire_writer *payload,
 		r->streams[i] = streams[i] ? streams[i]->id : 0;
 	list_append(&a->waiting, &r->link);
 	a->n_waiting++;
+	a->large += large(r);
 	agent_kick(a);
 	*ret = r;
 	return 0;
@@ -102,11 +121,10 @@ void agent_request_cancel(struct agent_request *r)
 		return;
 	a = r->agent;
 	r->handler = NULL;
-	if (r->ever_sent || list_empty(&r->link))
+	if (r->ever_sent || r->pos > 0 || list_empty(&r->link))
 		return;
-	unlink_request(a, r);
 	unname(a, r, false);
-	free_later(a, r);
+	discard(a, r);
 }
 
 bool request_names(const struct agent *a, uint32_t stream)
@@ -135,29 +153,47 @@ static uint64_t oldest(const struct agent *a)
 	return id;
 }
 
+/* The frames of one request from where it stands. */
+static bool fill_one(struct agent *a, struct agent_request *r, uint64_t oldest_id)
+{
+	for (uint32_t pos = r->pos; pos < r->length;) {
+		uint32_t len = MIN_OF(r->length - pos, DCLW_PAYLOAD_MAX);
+		struct dclw_header h = agent_header(a, DCLW_REQUEST, 0, len, r->id);
+		struct link_frame *f;
+
+		h.flags = pos + len < r->length ? DCLW_MORE : 0;
+		h.arg = (uint32_t)oldest_id;
+		f = link_add(&a->link, &h, r->payload + pos);
+		if (!f)
+			return false;
+		f->kind = FRAME_REQUEST;
+		f->owner = r;
+		pos += len;
+	}
+	return true;
+}
+
 bool request_fill(struct agent *a)
 {
 	unsigned int n = a->n_sent;
 	struct agent_request *r;
 
 	list_foreach(&a->waiting, r, struct agent_request, link) {
-		struct dclw_header h = agent_header(a, DCLW_REQUEST, 0, r->length, r->id);
-		struct link_frame *f;
-
 		if (n++ >= SENT_MAX)
 			return true;
-		h.arg = (uint32_t)oldest(a);
-		f = link_add(&a->link, &h, r->payload);
-		if (!f)
+		if (!fill_one(a, r, oldest(a)))
 			return false;
-		f->kind = FRAME_REQUEST;
-		f->owner = r;
 	}
 	return true;
 }
 
-void request_sent(struct agent *a, struct agent_request *r)
+void request_sent(struct agent *a, struct agent_request *r, uint32_t len)
 {
+	r->pos += len;
+	if (r->pos < r->length)
+		return;
+	if (r->answered)
+		return discard(a, r);
 	unlink_request(a, r);
 	r->is_sent = r->ever_sent = true;
 	list_append(&a->sent, &r->link);
@@ -178,7 +214,7 @@ static struct agent_request *find(struct agent *a, uint64_t id)
 	for (unsigned int h = 0; h < ELEMENTSOF(heads); h++)
 		list_foreach(heads[h], r, struct agent_request, link)
 			if (r->id == id)
-				return r->ever_sent ? r : NULL;
+				return r->ever_sent && !r->answered ? r : NULL;
 	return NULL;
 }
 
@@ -200,17 +236,26 @@ const char *agent_message(const struct agent *a)
 	return a->message;
 }
 
-/* Out of the lists, told, and freed. */
+/* Told, and forgotten unless a part of it is on the wire again. */
 static void finish(struct agent *a, struct agent_request *r, int error, const uint8_t *reply,
 		   size_t len)
 {
-	unlink_request(a, r);
+	bool stays = !r->is_sent && r->pos > 0;
+
+	if (stays) {
+		r->answered = true;
+	} else {
+		unlink_request(a, r);
+		a->large -= large(r);
+	}
 	if (error != 0)
 		unname(a, r, error > 0);
+	memset(r->streams, 0, sizeof(r->streams));
 	keep_message(a, error, reply, len);
 	if (r->handler)
 		r->handler(r, error, reply, len);
-	free_later(a, r);
+	if (!stays)
+		free_later(a, r);
 }
 
 void request_reply(struct agent *a, const struct wire_frame *f)
@@ -235,12 +280,18 @@ void request_reply(struct agent *a, const struct wire_frame *f)
 
 void request_resync(struct agent *a)
 {
-	struct agent_request *r;
+	struct agent_request *r = list_first(&a->waiting, struct agent_request, link);
 
+	/* Only the first can have been cut. */
+	if (r && r->answered)
+		discard(a, r);
+	else if (r)
+		r->pos = 0;
 	while (!list_empty(&a->sent)) {
 		r = container_of(a->sent.prev, struct agent_request, link);
 		unlink_request(a, r);
 		r->is_sent = false;
+		r->pos = 0;
 		list_prepend(&a->waiting, &r->link);
 		a->n_waiting++;
 	}
@@ -285,4 +336,5 @@ void request_drop(struct agent *a)
 	free_list(&a->sent);
 	free_list(&a->request_grave);
 	a->n_waiting = a->n_sent = 0;
+	a->large = 0;
 }

@@ -499,7 +499,7 @@ static void on_sent(struct link *l, const struct link_frame *f)
 	case FRAME_RESET:
 		return stream_reset_sent(a, f->owner);
 	case FRAME_REQUEST:
-		return request_sent(a, f->owner);
+		return request_sent(a, f->owner, f->header.length);
 	default:
 		return stream_out_sent(f->owner, f);
 	}

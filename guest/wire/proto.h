@@ -41,6 +41,8 @@
 #define DCLW_STREAMS_MAX	1024u
 #define DCLW_PROCS_MAX		512u
 #define DCLW_REQUESTS_MAX	256u		/* requests outstanding at once */
+/* §3.3 all fragments of one request, the operation's number included */
+#define DCLW_REQUEST_MAX	(512u * 1024)
 
 /*
  * Header layout (offsets): 0 u32 magic | 4 u8 type | 5 u8 flags | 6 u16 epoch (low 16 bits) |
@@ -68,7 +70,7 @@ enum dclw_type {
 	DCLW_PING = 0x03,	/* host to guest */
 	DCLW_PONG = 0x04,	/* guest to host */
 	DCLW_GOAWAY = 0x05,	/* both, arg = enum dclw_reason, payload = text */
-	DCLW_REQUEST = 0x10,	/* host to guest: flags = 0, payload = u16 op, TLVs */
+	DCLW_REQUEST = 0x10,	/* host to guest: payload = u16 op, TLVs; flags & DCLW_MORE: to be continued */
 	DCLW_REPLY = 0x11,	/* guest to host: payload = TLVs */
 	DCLW_DATA = 0x20,	/* both; flags & DCLW_FIN ends the stream at offset + length */
 	DCLW_WINDOW = 0x21,	/* receiver to sender: offset = limit, payload = u64 bytes acknowledged */
@@ -79,6 +81,7 @@ enum dclw_type {
 };
 
 #define DCLW_FIN 0x01u
+#define DCLW_MORE 0x02u
 
 enum dclw_reason {
 	DCLW_REASON_VERSION = 1,	/* no common version */

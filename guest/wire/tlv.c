@@ -33,7 +33,7 @@ static uint8_t *put_header(struct wire_writer *w, uint16_t tag, size_t len)
 {
 	uint8_t *p;
 
-	if (len > DCLW_FRAME_MAX)
+	if (len > DCLW_REQUEST_MAX)
 		len = w->size;		/* cannot fit: makes reserve() fail */
 	p = reserve(w, WIRE_TLV_HEADER + len);
 	if (!p)
