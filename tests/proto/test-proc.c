@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Processes: the real agent and the real session over a socketpair. */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -369,6 +370,57 @@ Test(proc, kill_group, .timeout = 60)
 	RIG_WAIT(rig, again);
 	cr_assert_eq(again, ESRCH);
 	run_done(&run);
+	rig_free(rig);
+}
+
+/* Gone, or waiting for a parent that does not look. */
+static bool is_dead(long pid)
+{
+	char path[64], text[256] = "", *p;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	p = fgets(text, sizeof(text), f) ? strrchr(text, ')') : NULL;
+	fclose(f);
+	return !p || p[2] == 'Z' || p[2] == 'X';
+}
+
+/* Jobs of a shell are groups of their own, and die with it; also when the shell is gone before. */
+Test(proc, kill_group_reaches_jobs, .timeout = 60)
+{
+	static const char *const scripts[] = {
+		"set -m; sleep 1000 & sleep 1000 | sleep 1000 & echo $!; wait",
+		"set -m; sleep 1000 & echo $!",
+	};
+	struct rig *rig = rig_new();
+
+	rig_agent(rig);
+	for (unsigned int i = 0; i < ELEMENTSOF(scripts); i++) {
+		struct run run;
+		int again;
+		long job;
+
+		run_sh(rig, &run, OUT, scripts[i]);
+		if (i == 1)
+			run_wait(&run);
+		RIG_WAIT(rig, run.out.len > 1 && run.out.data[run.out.len - 1] == '\n');
+		job = strtol((char *)run.out.data, NULL, 10);
+		cr_assert(job > 1 && !is_dead(job));
+		kill_group(&run);
+		RIG_WAIT(rig, is_dead(job));
+		run_wait(&run);
+		/* The last of them may be dying still. */
+		do {
+			again = 0;
+			agent_proc_signal(rig->agent, run.pid, SIGKILL, true, on_done, &again);
+			RIG_WAIT(rig, again);
+		} while (again == 1);
+		cr_assert_eq(again, ESRCH);
+		run_done(&run);
+	}
 	rig_free(rig);
 }
 
