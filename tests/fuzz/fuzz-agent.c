@@ -13,6 +13,7 @@
  *	         0xf3 u8 bytes  raw bytes
  *	         0xf4           a second passes
  *	         0xf5 u8        a program writes that many times 100 bytes, or ends its output (0)
+ *	         0xf6 u8 u8 u8  a request of that id in that many full fragments, and the flags of the last
  *
  * What the agent sends must always be well-formed frames, in order, and within the credit it was given.
  */
@@ -219,6 +220,22 @@ static void record_write(uint8_t times)
 	}
 }
 
+static void record_fragments(void)
+{
+	static const uint8_t payload[DCLW_PAYLOAD_MAX];
+	struct dclw_header h = { .type = DCLW_REQUEST, .flags = DCLW_MORE, .length = sizeof(payload) };
+	uint8_t times, last;
+
+	h.offset = next8();
+	times = next8();
+	last = next8();
+	for (uint8_t i = 0; i < times; i++) {
+		if (i + 1 == times)
+			h.flags = last;
+		say_frame(h, payload);
+	}
+}
+
 static void record(void)
 {
 	uint8_t what = next8(), which;
@@ -251,6 +268,9 @@ static void record(void)
 		break;
 	case 0xf5:
 		record_write(next8());
+		break;
+	case 0xf6:
+		record_fragments();
 		break;
 	default:
 		record_frame(what);
