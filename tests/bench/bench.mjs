@@ -12,12 +12,14 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { get } from '../e2e/lib/api.mjs';
+import { Skip } from './lib/skip.mjs';
 import { table } from './lib/table.mjs';
 
 const { values: opts } = parseArgs({
 	options: {
 		work: { type: 'string' },
 		area: { type: 'string', multiple: true },
+		only: { type: 'string', multiple: true },
 		pairs: { type: 'string', default: '5' },
 		quick: { type: 'boolean', default: false },
 	},
@@ -92,8 +94,9 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
 
 async function load() {
 	const dir = new URL('areas/', import.meta.url);
-	const all = await Promise.all(readdirSync(dir).filter((f) => f.endsWith('.mjs')).sort()
-		.map((f) => import(new URL(f, dir))));
+	const names = readdirSync(dir).filter((f) => f.endsWith('.mjs')).sort();
+	const wanted = names.filter((f) => !opts.only || opts.only.includes(f.replace(/\.mjs$/, '')));
+	const all = await Promise.all(wanted.map((f) => import(new URL(f, dir))));
 
 	return all.filter((b) => !opts.area || opts.area.includes(b.area))
 		.sort((a, b) => areas.indexOf(a.area) - areas.indexOf(b.area));
@@ -106,6 +109,10 @@ async function carryOut(benchmark) {
 	try {
 		await benchmark.run(bench);
 	} catch (e) {
+		if (e instanceof Skip) {
+			console.log(`skipped: ${e.message}`);
+			return;
+		}
 		broken++;
 		console.log(`could not be carried out: ${e.stack}`);
 	} finally {

@@ -17,6 +17,7 @@
  *	down BYTES		output of a process that writes zeros
  *	read PATH		a file; bytes, duration
  *	write PATH BYTES	a file of zeros; bytes, duration
+ *	put LOCAL PATH		a file of this machine; bytes
  *	port PATH		connects to another virtio port, raw bytes, for the next three:
  *	port-echo BYTES		a block goes there and back
  *	port-down BYTES		reads as many bytes
@@ -258,19 +259,15 @@ static bool file_answered(const struct raw *r)
 	return r->reply_id == 0;
 }
 
-/* The reply comes behind the last byte, so the request is not waited for before those are sent. */
-static int op_write(const char *arg)
+/* Sends source (NULL: zeros) as PATH. The reply comes behind the last byte, so it is not waited for before. */
+static int write_file(const char *path, FILE *source, unsigned long long bytes)
 {
-	static const uint8_t zeros[BLOCK];
-	char path[512];
-	unsigned long long bytes, left;
+	static uint8_t block[BLOCK];
 	uint8_t buf[1024];
 	struct wire_writer w;
-	uint64_t began = raw_now_usec();
+	size_t n;
 	int r;
 
-	if (sscanf(arg, "%500s %llu", path, &bytes) != 2)
-		return -EINVAL;
 	file_stream = raw_stream_new(&raw);
 	if (!file_stream)
 		return -ENOBUFS;
@@ -279,17 +276,54 @@ static int op_write(const char *arg)
 	wire_put_str(&w, DCLW_TAG_USER, "user");
 	wire_put_u32(&w, DCLW_TAG_STREAM, file_stream->id);
 	r = raw_request_send(&raw, DCLW_OP_FILE_WRITE, &w);
-	for (left = bytes; r == 0 && left > 0; left -= left < BLOCK ? left : BLOCK)
-		r = raw_stream_send(&raw, file_stream, zeros, left < BLOCK ? left : BLOCK, false, deadline());
+	for (; r == 0 && bytes > 0; bytes -= n) {
+		n = bytes < BLOCK ? (size_t)bytes : BLOCK;
+		if (source && fread(block, 1, n, source) != n)
+			return -EIO;
+		r = raw_stream_send(&raw, file_stream, block, n, false, deadline());
+	}
 	if (r == 0)
 		r = raw_stream_send(&raw, file_stream, NULL, 0, true, deadline());
 	if (r == 0)
 		r = raw_pump(&raw, file_answered, deadline());
-	if (r == 0)
-		r = raw.reply_error;
+	raw_stream_free(file_stream);
+	return r == 0 ? raw.reply_error : r;
+}
+
+static int op_write(const char *arg)
+{
+	uint64_t began = raw_now_usec();
+	unsigned long long bytes;
+	char path[512];
+	int r;
+
+	if (sscanf(arg, "%500s %llu", path, &bytes) != 2)
+		return -EINVAL;
+	r = write_file(path, NULL, bytes);
 	if (r == 0)
 		printf("write %llu %llu\n", bytes, (unsigned long long)(raw_now_usec() - began));
-	raw_stream_free(file_stream);
+	return r;
+}
+
+static int op_put(const char *arg)
+{
+	char local[512], path[512];
+	FILE *f;
+	long size;
+	int r;
+
+	if (sscanf(arg, "%500s %500s", local, path) != 2)
+		return -EINVAL;
+	f = fopen(local, "re");
+	if (!f)
+		return -errno;
+	fseek(f, 0, SEEK_END);
+	size = ftell(f);
+	rewind(f);
+	r = size < 0 ? -EIO : write_file(path, f, (unsigned long long)size);
+	fclose(f);
+	if (r == 0)
+		printf("put %ld\n", size);
 	return r;
 }
 
@@ -348,10 +382,19 @@ static const struct {
 	const char *name;
 	int (*fn)(const char *arg);
 } operations[] = {
-	{ "exec", op_exec },	   { "spawn", op_spawn },	   { "cat", op_cat },
-	{ "line", op_line },	   { "end", op_end },		   { "down", op_down },
-	{ "read", op_read },	   { "write", op_write },	   { "port", op_port },
-	{ "port-echo", op_port_echo }, { "port-down", op_port_down }, { "port-up", op_port_up },
+	{ "exec", op_exec },
+	{ "spawn", op_spawn },
+	{ "cat", op_cat },
+	{ "line", op_line },
+	{ "end", op_end },
+	{ "down", op_down },
+	{ "read", op_read },
+	{ "write", op_write },
+	{ "put", op_put },
+	{ "port", op_port },
+	{ "port-echo", op_port_echo },
+	{ "port-down", op_port_down },
+	{ "port-up", op_port_up },
 };
 
 static int run(const char *name, const char *arg)

@@ -11,9 +11,9 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { open, rawPath, request } from '../../e2e/lib/api.mjs';
 import { hostOut } from '../../e2e/lib/host.mjs';
+import { findPort } from '../lib/bare.mjs';
 import { median } from '../lib/stats.mjs';
 import { bothMachines } from '../lib/vm.mjs';
-import { findPort } from './dataplane-stdio.mjs';
 
 export const area = 'data-plane';
 export const title = 'a large file';
@@ -67,7 +67,7 @@ async function portRate(bare, direction, size) {
 	const command = direction === 'up' ? `dd iflag=fullblock of=/dev/null ${blocks} <&3; printf k >&3`
 		: `dd if=/dev/zero ${blocks} >&3`;
 
-	await bare.op('spawn', `${findPort}exec 3<>$port; ${command}`);
+	await bare.op('spawn', `${findPort('org.declaw.bench.0')}exec 3<>$port; ${command}`);
 
 	const [bytes, usec] = await bare.op(`port-${direction}`, size);
 

@@ -4,6 +4,7 @@
 // against one line there and back on a virtio port that nothing but `cat` listens on.
 
 import { events, openStream } from '../../e2e/lib/sse.mjs';
+import { findPort } from '../lib/bare.mjs';
 import { interleave, latencyFigures, latencyTable } from '../lib/latency.mjs';
 import { bothMachines } from '../lib/vm.mjs';
 
@@ -12,9 +13,6 @@ export const title = 'echo of one line';
 
 const line = `${'x'.repeat(63)}\n`;
 const encoded = Buffer.from(line).toString('base64');
-
-export const findPort = 'for p in /sys/class/virtio-ports/*; do grep -qx org.declaw.bench.0 $p/name && '
-	+ 'port=/dev/${p##*/}; done; ';
 
 async function apiEcho(api) {
 	const { cmd_id: id } = await api.post('/stdio', { cmd: 'exec cat' });
@@ -43,7 +41,7 @@ export async function run(bench) {
 	const { api, bare } = await bothMachines(bench);
 	const echo = await apiEcho(api);
 
-	await bare.op('spawn', `${findPort}exec cat <> $port >&0`);
+	await bare.op('spawn', `${findPort('org.declaw.bench.0')}exec cat <> $port >&0`);
 	await bare.op('port', bare.port);
 	await bare.op('cat');
 

@@ -9,7 +9,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import { hostOut, scopeOf } from '../../e2e/lib/host.mjs';
-import { bareArgs, withBenchPort } from './qemuargs.mjs';
+import { bareArgs, withPorts } from './qemuargs.mjs';
 
 const call = promisify(execFile);
 
@@ -33,6 +33,10 @@ async function diskBytes(file) {
 	return JSON.parse(stdout)['virtual-size'];
 }
 
+// Shell text that leaves in $port the device of the port of that name.
+export const findPort = (name) => `for p in /sys/class/virtio-ports/*; do grep -qx ${name} $p/name && `
+	+ 'port=/dev/${p##*/}; done; ';
+
 export class BareVm {
 	// like: of qemuOf(). Everything it makes is below bench.work and gone after stop().
 	constructor(bench, like, name) {
@@ -41,6 +45,7 @@ export class BareVm {
 		this.client = path.join(bench.work, 'raw-agent');
 		this.socket = path.join(this.dir, 'agent.sock');
 		this.port = path.join(this.dir, 'bench.sock');
+		this.guestAgentPort = path.join(this.dir, 'qga.sock');
 		this.like = like;
 	}
 
@@ -82,10 +87,12 @@ export class BareVm {
 		}
 	}
 
-	// A VM that stays, with the raw client attached and a second port for bytes.
+	// A VM that stays, with the raw client attached, a port for bytes and one for qemu-ga.
 	async start() {
 		await this.prepare();
-		this.qemu = spawn(this.like.argv[0], withBenchPort(this.args, this.port), { stdio: ['ignore', 'ignore', 'inherit'] });
+		this.qemu = spawn(this.like.argv[0], withPorts(this.args, [
+			['org.declaw.bench.0', this.port], ['org.qemu.guest_agent.0', this.guestAgentPort],
+		]), { stdio: ['ignore', 'ignore', 'inherit'] });
 		this.repl = spawn(this.client, [this.socket, '-'], { stdio: ['pipe', 'pipe', 'inherit'] });
 		this.lines = createInterface({ input: this.repl.stdout })[Symbol.asyncIterator]();
 		await this.expect('ready');

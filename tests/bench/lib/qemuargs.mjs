@@ -67,11 +67,15 @@ export function bareArgs(argv, own) {
 	return { args, disk: fileOf(disk), backing: fileOf(backing) };
 }
 
-// A second port for bytes without a protocol; the controller must have room for it. QEMU makes devices
-// given as JSON after all others, so ours is given as JSON, too.
-export function withBenchPort(args, socket) {
-	const port = { driver: 'virtserialport', chardev: 'charbench', id: 'bench0', name: 'org.declaw.bench.0' };
-	const roomy = args.map((a) => a.replace(/^(\{"driver":"virtio-serial-device".*"max_ports":)\d+/, (_, head) => `${head}4`));
+// More ports on the guest's virtio-serial bus: [[name, socket path]...]. The controller must have room
+// for them. QEMU makes devices given as JSON after all others, so these are given as JSON, too.
+export function withPorts(args, ports) {
+	const max = 2 + ports.length;
+	const roomy = args.map((a) =>
+		a.replace(/^(\{"driver":"virtio-serial-device".*"max_ports":)\d+/, (_, head) => `${head}${max}`));
 
-	return [...roomy, '-chardev', `socket,id=charbench,path=${socket},server=on,wait=off`, '-device', JSON.stringify(port)];
+	return [...roomy, ...ports.flatMap(([name, socket], i) => [
+		'-chardev', `socket,id=charmore${i},path=${socket},server=on,wait=off`,
+		'-device', JSON.stringify({ driver: 'virtserialport', chardev: `charmore${i}`, id: `more${i}`, name }),
+	])];
 }
