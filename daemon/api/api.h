@@ -41,6 +41,7 @@ json_object *api_body(struct http_request *req);
 
 /* Caller's name and whether it may see everything */
 const char *api_owner(const struct http_request *req);
+const char *api_tier(const struct http_request *req);
 bool api_is_admin(const struct http_request *req);
 /* The sandbox of {id} that the caller may see; answers 404 itself. Borrowed. */
 struct sandbox *api_sandbox(struct manager *m, struct http_request *req);

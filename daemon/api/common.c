@@ -50,6 +50,13 @@ const char *api_owner(const struct http_request *req)
 	return e ? e->owner : "";
 }
 
+const char *api_tier(const struct http_request *req)
+{
+	const struct keyfile_entry *e = http_request_principal(req);
+
+	return e ? e->tier : KEYFILE_TIER_DEFAULT;
+}
+
 bool api_is_admin(const struct http_request *req)
 {
 	const struct keyfile_entry *e = http_request_principal(req);

@@ -104,15 +104,16 @@ void sandboxes_create(struct http_request *req, void *userdata)
 		api_fail(req, fault, detail);
 		return;
 	}
+	options.tier = strdup(api_tier(req));
 	options.idem_key = key ? strdup(key) : NULL;
 	options.idem_hash = key ? strdup(hash) : NULL;
 	c = calloc(1, sizeof(*c));
-	fault = c && (!key || (options.idem_key && options.idem_hash)) ?
+	fault = c && options.tier && (!key || (options.idem_key && options.idem_hash)) ?
 		sandbox_create(m, api_owner(req), &options, create_done, c, &c->sb, &why) : FAULT_INTERNAL;
 	if (fault != FAULT_NONE) {
+		api_fail(req, fault, why);	/* the detail may be one of the options */
 		sandbox_options_done(&options);
 		free(c);
-		api_fail(req, fault, why);
 		return;
 	}
 	c->req = req;
@@ -258,7 +259,10 @@ void sandboxes_get(struct http_request *req, void *userdata)
 			api_fail(req, FAULT_BAD_QUERY, "timeout must be a whole number of seconds");
 			return;
 		}
-		sandbox_set_timeout(sb, seconds);
+		if (sandbox_set_timeout(sb, seconds) != FAULT_NONE) {
+			api_fail(req, FAULT_TIER_DURATION, NULL);
+			return;
+		}
 	}
 	api_reply(req, 200, api_sandbox_object(sb));
 }
@@ -299,7 +303,10 @@ void sandboxes_timeout(struct http_request *req, void *userdata)
 			 "timeout must be a whole number of seconds");
 		return;
 	}
-	sandbox_set_timeout(sb, (uint64_t)seconds);
+	if (sandbox_set_timeout(sb, (uint64_t)seconds) != FAULT_NONE) {
+		api_fail(req, FAULT_TIER_DURATION, NULL);
+		return;
+	}
 	o = json_object_new_object();
 	if (o)
 		json_put_bool(o, "ok", true);

@@ -21,14 +21,19 @@
 #include <systemd/sd-daemon.h>
 
 #include "core/console.h"
+#include "core/admission.h"
 #include "core/disk.h"
+#include "core/hibernate.h"
 #include "core/manager.h"
 #include "core/pause.h"
 #include "core/proc.h"
+#include "core/tier.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
 #include "virt/domxml.h"
+
+#define ROOM_INTERVAL_USEC (250 * USEC_PER_MSEC)	/* how often a creation looks whether there is memory for it */
 
 static void create_fail(struct sandbox *sb, enum fault fault, const char *detail)
 {
@@ -432,6 +437,37 @@ static void create_files(struct sandbox *sb)
 
 /* --- slot --- */
 
+static void boot_queue_kick(struct manager *m);
+
+static int on_room_timer(sd_event_source *s _unused_, uint64_t usec _unused_, void *userdata)
+{
+	boot_queue_kick(userdata);
+	return 0;
+}
+
+/* Who is first waits until there is room for it; who is behind waits too, or large guests would never start. */
+static bool boot_has_room(struct sandbox *sb)
+{
+	struct manager *m = sb->manager;
+	enum admission a = admission_memory(m, sb);
+	uint64_t now = clock_monotonic();
+
+	if (a == ADMISSION_NOW)
+		return true;
+	sb->no_room_usec = sb->no_room_usec ?: now;
+	if (a == ADMISSION_NEVER || now >= sb->no_room_usec + m->settings.boot_queue_usec) {
+		list_unlink(&sb->boot_link);
+		create_fail(sb, FAULT_NO_MEMORY, a == ADMISSION_NEVER ? "it never will" : "others did not end in time");
+		boot_queue_kick(m);
+		return false;
+	}
+	hibernate_next(m, clock_realtime() - HIBERNATE_RETRY_USEC);
+	m->room_timer = sd_event_source_disable_unref(m->room_timer);
+	if (sd_event_add_time_relative(m->event, &m->room_timer, CLOCK_MONOTONIC, ROOM_INTERVAL_USEC, 0, on_room_timer, m) < 0)
+		log_error("No timer to wait for memory");
+	return false;
+}
+
 static int boot_queue_run(sd_event_source *source, void *userdata)
 {
 	struct manager *m = userdata;
@@ -440,6 +476,8 @@ static int boot_queue_run(sd_event_source *source, void *userdata)
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	while (m->n_booting < m->settings.boots_at_once &&
 	       (sb = list_first(&m->boot_queue, struct sandbox, boot_link))) {
+		if (!boot_has_room(sb))
+			break;
 		list_unlink(&sb->boot_link);
 		sb->boot_slot = true;
 		m->n_booting++;
@@ -471,6 +509,15 @@ void create_slot_release(struct sandbox *sb)
 	boot_queue_kick(sb->manager);
 }
 
+static uint64_t queue_length(const struct manager *m)
+{
+	uint64_t n = 0;
+
+	for (const struct list *l = m->boot_queue.next; l != &m->boot_queue; l = l->next)
+		n++;
+	return n;
+}
+
 enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_options *options, sandbox_done_fn fn,
 			  void *userdata, struct sandbox **ret, const char **ret_detail)
 {
@@ -479,6 +526,11 @@ enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_o
 	enum fault fault;
 
 	fault = manager_blocked(m, ret_detail);
+	if (fault == FAULT_NONE && queue_length(m) >= m->settings.boots_at_once - MIN_OF(m->n_booting, m->settings.boots_at_once) +
+					      m->settings.boot_queue_max)
+		fault = FAULT_QUEUE_FULL;
+	if (fault == FAULT_NONE)
+		fault = tier_admit(m, owner, options, ret_detail);
 	if (fault != FAULT_NONE)
 		return fault;
 	do

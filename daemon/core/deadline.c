@@ -10,6 +10,7 @@
 
 #include "core/manager.h"
 #include "core/pause.h"
+#include "core/tier.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -70,18 +71,33 @@ void sandbox_deadline_elapsed(struct sandbox *sb)
 		sandbox_pause(sb, NULL, NULL);
 }
 
+/* The run's end by timeout or tier, whichever comes first; 0 = none */
+static uint64_t deadline_from(const struct sandbox *sb, uint64_t now)
+{
+	uint64_t most = tier_runtime_max(sb), own = sb->options.timeout_sec * USEC_PER_SEC;
+
+	if (!own)
+		return most ? sb->window_usec + most : 0;
+	return most ? MIN_OF(now + own, sb->window_usec + most) : now + own;
+}
+
 void sandbox_begin_window(struct sandbox *sb, uint64_t now)
 {
 	sb->window_usec = now;
-	sb->deadline_usec = sb->options.timeout_sec ? now + sb->options.timeout_sec * USEC_PER_SEC : 0;
+	sb->deadline_usec = deadline_from(sb, now);
 }
 
-void sandbox_set_timeout(struct sandbox *sb, uint64_t seconds)
+enum fault sandbox_set_timeout(struct sandbox *sb, uint64_t seconds)
 {
+	uint64_t now = clock_realtime(), most = tier_runtime_max(sb), from = sb->state == SANDBOX_RUNNING ? sb->window_usec : now;
+
+	if (most && now + seconds * USEC_PER_SEC > from + most)
+		return FAULT_TIER_DURATION;
 	sb->options.timeout_sec = seconds;
 	/* Of a paused one it begins to count when it goes on */
 	if (sb->state == SANDBOX_RUNNING)
-		sb->deadline_usec = seconds ? clock_realtime() + seconds * USEC_PER_SEC : 0;
+		sb->deadline_usec = deadline_from(sb, now);
 	sandbox_arm_deadline(sb);
 	sandbox_save(sb);
+	return FAULT_NONE;
 }

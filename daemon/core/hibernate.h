@@ -20,6 +20,7 @@ void hibernate_schedule(struct sandbox *sb);
 void hibernate_save(struct sandbox *sb);
 /* Part of sandbox_resume(); goes on with pause_run(). */
 void hibernate_restore(struct sandbox *sb);
+#define HIBERNATE_RETRY_USEC 60000000ull	/* a save that failed is not tried again before */
 /*
  * Of those in memory that no save was tried of since then (realtime), the longest paused goes to disk; false: there
  * is none.

@@ -7,9 +7,11 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 
+#include "core/admission.h"
 #include "core/idem.h"
 #include "core/pause.h"
 #include "core/proc.h"
+#include "core/tier.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -231,6 +233,7 @@ static int on_sweep_timer(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	sweep(userdata);
 	retry_destroys(userdata);
+	admission_relieve(userdata);
 	sd_event_source_set_time(s, usec + SWEEP_INTERVAL_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -379,6 +382,7 @@ int manager_new(sd_event *event, struct settings *settings, struct manager **ret
 	m->event = sd_event_ref(event);
 	list_init(&m->sandboxes);
 	list_init(&m->boot_queue);
+	list_init(&m->buckets);
 	list_init(&m->templates.templates);
 	m->tsc_khz = tsc_khz_guess(&m->settings);
 	m->by_id = map_new();
@@ -486,6 +490,8 @@ struct manager *manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->boot_defer);
 	sd_event_source_disable_unref(m->recover_timer);
 	sd_event_source_disable_unref(m->closing_timer);
+	sd_event_source_disable_unref(m->room_timer);
+	tier_done(m);
 	for (size_t i = 0; i < m->n_stored; i++)
 		fd_close(m->stored[i].fd);
 	free(m->stored);

@@ -42,6 +42,7 @@ struct manager {
 	struct map *by_key;		/* idem.c */
 	unsigned int n_live;		/* not killed */
 	unsigned int n_booting;
+	struct list buckets;		/* tier.c */
 	struct list boot_queue;		/* sandboxes waiting for a boot slot, first come first served */
 
 	struct accel accel;
@@ -49,7 +50,7 @@ struct manager {
 	bool closing;			/* asked to stop: nothing new begins, what is under way may end */
 	uint64_t closing_usec, closing_mono;
 	bool recovering, recover_again;	/* under way; asked for meanwhile */
-	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer, *closing_timer;
+	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer, *closing_timer, *room_timer;
 	void (*on_ready)(void *userdata);
 	void *ready_userdata;
 	struct stored_fd { char id[SANDBOX_ID_MAX]; int fd; } *stored;
@@ -123,8 +124,8 @@ void sandbox_arm_deadline_in(struct sandbox *sb, uint64_t least_usec);
 /* A new run begins: the deadline from the timeout. */
 void sandbox_begin_window(struct sandbox *sb, uint64_t now);
 void sandbox_deadline_elapsed(struct sandbox *sb);
-/* From now; 0 = none. */
-void sandbox_set_timeout(struct sandbox *sb, uint64_t seconds);
+/* From now; 0 = none. FAULT_TIER_DURATION changes nothing. */
+enum fault sandbox_set_timeout(struct sandbox *sb, uint64_t seconds);
 
 /* store.c: every sandbox.json below the state directory */
 int store_save(const struct sandbox *sb, bool sync);

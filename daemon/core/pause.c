@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 
+#include "core/admission.h"
 #include "core/hibernate.h"
 #include "core/manager.h"
 #include "core/proc.h"
@@ -250,6 +251,10 @@ enum fault sandbox_resume(struct sandbox *sb, sandbox_done_fn fn, void *userdata
 		return FAULT_BUSY;
 	if (!virt_is_connected(sb->manager->virt))
 		return FAULT_NO_LIBVIRT;
+	if (sb->on_disk && admission_memory(sb->manager, sb) != ADMISSION_NOW) {
+		hibernate_next(sb->manager, clock_realtime() - HIBERNATE_RETRY_USEC);
+		return FAULT_NO_MEMORY;
+	}
 	if (sandbox_move_wait(sb, fn, userdata) < 0)
 		return FAULT_INTERNAL;
 	pause_move_begin(sb, SANDBOX_MOVE_RESUMING);

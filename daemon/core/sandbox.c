@@ -74,6 +74,7 @@ void sandbox_options_done(struct sandbox_options *o)
 {
 	free(o->name);
 	free(o->policy_text);
+	free(o->tier);
 	free(o->idem_key);
 	free(o->idem_hash);
 	cleanup_jsonp(&o->metadata);

@@ -85,6 +85,7 @@ struct sandbox_options {
 	uint64_t timeout_sec;		/* 0 = none */
 	json_object *metadata, *envs;	/* {str: str}, never NULL after parsing */
 	json_object *network, *security, *lifecycle;	/* as received */
+	char *tier;			/* of the key it was created with; NULL = without limits */
 	char *idem_key, *idem_hash;	/* of the request; NULL = without */
 	char *policy_text;		/* JSON text for DECLAW_SECURITY_POLICY, "{}" without a policy */
 	bool inspection;		/* the policy needs traffic inspection */
@@ -132,6 +133,7 @@ struct sandbox {
 	bool destroying;
 	bool boot_slot;			/* holds one of boots_at_once */
 	struct list boot_link;		/* waits for one */
+	uint64_t no_room_usec;		/* monotonic: waits for memory since; 0 = does not */
 	unsigned int step_pending;	/* asynchronous steps of create.c that will still call back */
 	bool ident_asked;		/* the last of them has begun */
 	bool stopped;			/* the domain's end was heard while a step was under way */

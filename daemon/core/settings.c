@@ -8,13 +8,34 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/tier.h"
 #include "util/clock.h"
 #include "util/conf.h"
 #include "util/str.h"
 
 #define ROW(sec, k, t, field, ...) { .section = sec, .key = k, .type = t, .offset = offsetof(struct settings, field), __VA_ARGS__ }
+#define TIER(k, t, field, ...) { .section = "tier *", .key = k, .type = t, .offset = offsetof(struct tier, field), \
+	.instance = settings_tier, __VA_ARGS__ }
 #define RANGE(lo, hi) .min = (lo), .max = (hi)
 #define HOUR (3600ull * USEC_PER_SEC)
+
+static void *settings_tier(void *target, const char *name)
+{
+	struct settings *s = target;
+	struct tier *more;
+
+	for (size_t i = 0; i < s->n_tiers; i++)
+		if (str_eq(s->tiers[i].name, name))
+			return &s->tiers[i];
+	more = reallocarray(s->tiers, s->n_tiers + 1, sizeof(*more));
+	if (!more)
+		return NULL;
+	s->tiers = more;
+	more += s->n_tiers++;
+	memset(more, 0, sizeof(*more));
+	snprintf(more->name, sizeof(more->name), "%s", name);
+	return more;
+}
 
 static const struct conf_key settings_keys[] = {
 	ROW("api", "listen", CONF_LIST, listen),
@@ -31,6 +52,10 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "killed_max", CONF_U64, killed_max, RANGE(0, 1000000)),
 	ROW("sandbox", "sandboxes_max", CONF_U64, sandboxes_max, RANGE(1, 4096)),
 	ROW("sandbox", "boots_at_once", CONF_U64, boots_at_once, RANGE(1, 256)),
+	ROW("sandbox", "boot_queue_max", CONF_U64, boot_queue_max, RANGE(0, 4096)),
+	ROW("sandbox", "boot_queue_timeout", CONF_USEC, boot_queue_usec, RANGE(0, HOUR)),
+	ROW("sandbox", "memory_max", CONF_SIZE, memory_max, RANGE(0, 1ull << 50)),
+	ROW("sandbox", "memory_reserve", CONF_SIZE, memory_reserve, RANGE(0, 1ull << 50)),
 	ROW("sandbox", "spool_max", CONF_SIZE, spool_max, RANGE(1ull << 20, 1ull << 40)),
 	ROW("sandbox", "paused_to_disk_after", CONF_USEC, paused_to_disk_usec, RANGE(0, 720 * HOUR)),
 	ROW("host", "state_dir", CONF_STRING, state_dir),
@@ -46,6 +71,12 @@ static const struct conf_key settings_keys[] = {
 	ROW("host", "tsc_khz", CONF_U64, tsc_khz, RANGE(0, 100000000)),
 	ROW("host", "workers", CONF_U64, workers, RANGE(6, 64)),
 	ROW("log", "level", CONF_ENUM, log_level, .choices = "emerg|alert|crit|err|warning|notice|info|debug"),
+	TIER("vcpus_max", CONF_U64, vcpus_max, RANGE(0, 1024)),
+	TIER("memory_mb_max", CONF_U64, memory_mb_max, RANGE(0, 1ull << 30)),
+	TIER("storage_gib_max", CONF_U64, storage_gib_max, RANGE(0, 1ull << 30)),
+	TIER("sandboxes_max", CONF_U64, sandboxes_max, RANGE(0, 1ull << 30)),
+	TIER("creates_per_second", CONF_U64, creates_per_second, RANGE(0, 1000000)),
+	TIER("runtime_max", CONF_USEC, runtime_max_usec, RANGE(0, 87600 * HOUR)),
 	{ .section = NULL },
 };
 
@@ -67,6 +98,10 @@ static const char settings_defaults[] =
 	"killed_max = 10000\n"
 	"sandboxes_max = 256\n"
 	"boots_at_once = 4\n"
+	"boot_queue_max = 128\n"
+	"boot_queue_timeout = 30s\n"
+	"memory_max = 0\n"
+	"memory_reserve = 512M\n"
 	"spool_max = 64M\n"
 	"paused_to_disk_after = 10min\n"
 	"[host]\n"
@@ -83,7 +118,28 @@ static const char settings_defaults[] =
 	"tsc_khz = 0\n"
 	"workers = 12\n"
 	"[log]\n"
-	"level = info\n";
+	"level = info\n"
+	"[tier default]\n"
+	"vcpus_max = 0\n"
+	"memory_mb_max = 0\n"
+	"storage_gib_max = 0\n"
+	"sandboxes_max = 0\n"
+	"creates_per_second = 0\n"
+	"runtime_max = 0\n"
+	"[tier base]\n"
+	"vcpus_max = 4\n"
+	"memory_mb_max = 4096\n"
+	"storage_gib_max = 10\n"
+	"sandboxes_max = 25\n"
+	"creates_per_second = 2\n"
+	"runtime_max = 1h\n"
+	"[tier pro]\n"
+	"vcpus_max = 16\n"
+	"memory_mb_max = 16384\n"
+	"storage_gib_max = 50\n"
+	"sandboxes_max = 500\n"
+	"creates_per_second = 10\n"
+	"runtime_max = 24h\n";
 
 int settings_load(struct settings *s, const char *path, bool required, char **ret_error)
 {
@@ -109,4 +165,7 @@ int settings_load(struct settings *s, const char *path, bool required, char **re
 void settings_done(struct settings *s)
 {
 	conf_done(settings_keys, s);
+	free(s->tiers);
+	s->tiers = NULL;
+	s->n_tiers = 0;
 }

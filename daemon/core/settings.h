@@ -4,7 +4,10 @@
 #define DECLAW_SETTINGS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+struct tier;
 
 enum { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
 
@@ -16,13 +19,16 @@ struct settings {
 	/* [sandbox] */
 	bool template_fallback;
 	uint64_t timeout_default_usec, boot_timeout_usec, killed_retention_usec, killed_max, sandboxes_max, boots_at_once;
-	uint64_t spool_max, paused_to_disk_usec;
+	uint64_t spool_max, paused_to_disk_usec, boot_queue_max, boot_queue_usec, memory_max, memory_reserve;
 	/* [host] */
 	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *libvirt_log_dir, *emulator;
 	int accelerator;
 	uint64_t accel_probe_usec, tsc_khz, workers;
 	/* [log] */
 	int log_level;
+	/* [tier NAME] */
+	struct tier *tiers;
+	size_t n_tiers;
 };
 
 /* Defaults, then path (may be absent when !required), then path + ".d". error: malloc'ed sentence. */

@@ -38,7 +38,7 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		{ "template_id", sb->template_id }, { "state", sandbox_state_name(sb->state) },
 		{ "end", sandbox_end_name(sb->end) }, { "envd_token", sb->envd_token },
 		{ "moving", sandbox_move_name(sb->moving) }, { "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
-		{ "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
+		{ "tier", sb->options.tier }, { "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
 		{ "idem_reply", sb->idem_reply },
 	};
 	const struct { const char *key; uint64_t value; } numbers[] = {
@@ -135,7 +135,7 @@ static const char *get_text(json_object *o, const char *key)
 
 static int options_parse(const struct manager *m, json_object *o, struct sandbox_options *ret)
 {
-	const char *key, *hash;
+	const char *key, *hash, *tier;
 
 	ret->name = strdup(get_text(o, "name"));
 	ret->policy_text = strdup(get_text(o, "policy_text"));
@@ -147,6 +147,8 @@ static int options_parse(const struct manager *m, json_object *o, struct sandbox
 	ret->security = take_member(o, "security");
 	ret->lifecycle = take_member(o, "lifecycle");
 	json_get_bool(o, "inspection", &ret->inspection);
+	if (json_get_string(o, "tier", &tier) == 0)
+		ret->tier = strdup(tier);
 	if (json_get_string(o, "idem_key", &key) == 0 && json_get_string(o, "idem_hash", &hash) == 0) {
 		ret->idem_key = strdup(key);
 		ret->idem_hash = strdup(hash);

@@ -22,6 +22,7 @@ struct parser {
 	const struct conf_key *keys;
 	void *target;
 	const char *section; /* as the table spells it */
+	void *section_target; /* what its offsets count from */
 	bool *seen; /* by row */
 	char **ret_error;
 };
@@ -54,6 +55,26 @@ static char *trim(char *s)
 	return s;
 }
 
+/* What stands in the place of the star; NULL: this is another section. */
+static const char *instance_name(const char *pattern, const char *s)
+{
+	size_t n = strlen(pattern) - 1;
+
+	if (strncmp(pattern, s, n) != 0 || !s[n] || strlen(s + n) > CONF_INSTANCE_MAX)
+		return NULL;
+	return s[n + strspn(s + n, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")] ? NULL : s + n;
+}
+
+static int enter_instance(struct parser *p, const struct conf_key *key, const char *name)
+{
+	p->section = key->section;
+	p->section_target = key->instance(p->target, name);
+	for (const struct conf_key *k = p->keys; k->section; k++)
+		if (k->section == p->section || str_eq(k->section, p->section))
+			p->seen[k - p->keys] = false;
+	return p->section_target ? 0 : -ENOMEM;
+}
+
 static int parse_section(struct parser *p, char *s)
 {
 	size_t n = strlen(s);
@@ -63,8 +84,11 @@ static int parse_section(struct parser *p, char *s)
 	s[n - 1] = '\0';
 	s = trim(s + 1);
 	for (const struct conf_key *k = p->keys; k->section; k++)
-		if (str_eq(k->section, s)) {
+		if (k->instance && instance_name(k->section, s))
+			return enter_instance(p, k, instance_name(k->section, s));
+		else if (str_eq(k->section, s)) {
 			p->section = k->section;
+			p->section_target = p->target;
 			return 0;
 		}
 	return complain(p, "unknown section [%s]", s);
@@ -92,7 +116,7 @@ static int parse_assignment(struct parser *p, char *s)
 	if (p->seen[k - p->keys])
 		return complain(p, "%s is set twice", s);
 	p->seen[k - p->keys] = true;
-	r = conf_value_store(k, value, p->target, &why);
+	r = conf_value_store(k, value, p->section_target, &why);
 	return r == -EINVAL ? complain(p, "%s: %s", s, why) : r;
 }
 
@@ -199,5 +223,6 @@ int conf_load_dir(const char *dir, const struct conf_key *keys, void *target, ch
 void conf_done(const struct conf_key *keys, void *target)
 {
 	for (; keys->section; keys++)
-		conf_value_done(keys, target);
+		if (!keys->instance)
+			conf_value_done(keys, target);
 }

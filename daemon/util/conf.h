@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CONF_INSTANCE_MAX 64	/* characters of NAME in [tier NAME] */
+
 enum conf_type {
 	CONF_STRING,	/* char *, malloc'ed; an old value is freed */
 	CONF_U64,	/* uint64_t in [min, max] */
@@ -31,6 +33,11 @@ struct conf_key {
 	size_t offset;
 	uint64_t min, max;	/* inclusive; strings: length in bytes; max 0 = no upper limit */
 	const char *choices;
+	/*
+	 * A section that may come with any name, "tier *" for [tier NAME]: returns what the offsets of its rows count from,
+	 * NULL on no memory. The same function in every row of the section; the caller frees what these rows own.
+	 */
+	void *(*instance)(void *target, const char *name);
 };
 
 /*
