@@ -116,6 +116,7 @@ Test(lifecycle_recover, twice_changes_nothing)
 	for (int i = 0; i < 2; i++) {
 		recover_run(m);
 		recover_run(m);
+		cr_assert_eq(fake.counts[FAKE_DOMAIN_LIST], 1 + 2 * (unsigned int)i, "one at a time");
 		fake_settle();
 	}
 	world(after);
