@@ -64,7 +64,26 @@ export function bareArgs(argv, own) {
 		if (kept !== null)
 			args.push(...(kept === undefined ? [option] : [option, kept]));
 	}
+	check(args, own, { disk, backing });
 	return { args, disk: fileOf(disk), backing: fileOf(backing) };
+}
+
+// A baseline that lacks something would be a faster one, and nobody would notice.
+function check(args, own, found) {
+	const text = args.join(' ');
+	const parts = {
+		'a disk over a backing file': found.disk && found.backing,
+		'the agent\'s port': text.includes(`path=${own.socket}`) && text.includes('org.declaw.agent.0'),
+		'a network card': text.includes(`ifname=${own.tap}`) && /virtio-net-device/.test(text),
+		'a console': /isa-serial/.test(text),
+		'kernel, initramfs and command line': ['-kernel', '-initrd', '-append'].every((o) => args.includes(o)),
+		'machine, accelerator, processor and memory': ['-machine', '-accel', '-cpu', '-m'].every((o) => args.includes(o)),
+		'nothing passed by descriptor': !/\bfd=\d|"fd":/.test(text),
+	};
+
+	for (const [what, there] of Object.entries(parts))
+		if (!there)
+			throw new Error(`the sandbox's command line was not understood: the copy lacks ${what}`);
 }
 
 // More ports on the guest's virtio-serial bus: [[name, socket path]...]. The controller must have room
