@@ -307,12 +307,10 @@ static void virt_up(struct fake_call *c _unused_, int error _unused_)
 	if (the_virt && !fake.libvirt_down)
 		the_virt->ops->connected(the_virt->userdata, true);
 }
-
 int virt_new(sd_event *event _unused_, struct workers *workers _unused_, const char *uri _unused_,
 	     const char *pid_dir _unused_, const struct virt_ops *ops, void *userdata, struct virt **ret)
 {
 	the_virt = calloc(1, sizeof(*the_virt));
-	cr_assert_not_null(the_virt);
 	*the_virt = (struct virt){ ops, userdata };
 	fake_call_new(FAKE_VIRT, FAKE_EVENT, "", NULL)->answer = virt_up;
 	*ret = the_virt;
@@ -455,7 +453,6 @@ int bus_new(sd_event *event _unused_, const char *unit_prefix, const struct bus_
 {
 	cr_assert_str_eq(unit_prefix, "declaw-");
 	the_bus = calloc(1, sizeof(*the_bus));
-	cr_assert_not_null(the_bus);
 	*the_bus = (struct bus){ ops, userdata };
 	fake_call_new(FAKE_BUS, FAKE_EVENT, "", NULL)->answer = bus_up;
 	*ret = the_bus;
@@ -489,7 +486,6 @@ static struct fake_call *bus_call(enum fake_op op, const char *unit, int (*apply
 	return c;
 }
 
-/* The sandbox id in a unit's name */
 static const char *unit_id(const char *unit, char ret[SANDBOX_ID_MAX])
 {
 	cr_assert(unit_sandbox_id(unit, ret), "%s is no unit of ours", unit);
@@ -504,7 +500,6 @@ static int scope_start(struct fake_call *c)
 
 	if (fake.bus_down)
 		return -ENOTCONN;
-	/* A scope needs a live process */
 	if (!d || d->pid != (pid_t)c->number)
 		return -EIO;
 	cr_assert_not(d->running, "%s ran before it was in its scope", id);

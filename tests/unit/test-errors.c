@@ -40,7 +40,7 @@ Test(errors, rules)
 			cr_assert(islower(*c) || *c == '_', "%s", code);
 		cr_assert(status >= 400 && status < 500 ? f != FAULT_INTERNAL : status == 500 && f == FAULT_INTERNAL,
 			  "%s: %d", code, status);
-		cr_assert_gt(strlen(text), 20, "%s: a sentence", code);
+		cr_assert_gt(strlen(text), 15, "%s: a sentence", code);
 		cr_assert_null(strchr(text, '%'), "%s", text);
 		cr_assert_null(strstr(text, ".."), "%s", text);
 	}

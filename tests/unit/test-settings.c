@@ -205,6 +205,24 @@ Test(settings, documented_file_has_every_key_with_its_default)
 	test_leaks();
 }
 
+/* "key = value\n" of settings_defaults against what the documented file says behind the = */
+static void check_default(const char *source, const char *key, const char *documented)
+{
+	_cleanup_free_ char *want = NULL;
+	const char *value;
+	char start[80];
+
+	snprintf(start, sizeof(start), "\t\"%s = ", key);
+	value = strstr(source, start);
+	/* None: zero or empty */
+	if (!value)
+		return;
+	value += strlen(start);
+	want = strndup(value, strcspn(value, "\\"));
+	cr_assert(str_starts(documented, want) && documented[strlen(want)] == '\n', "%s is %s, not %.20s", key, want,
+		  documented);
+}
+
 /* The rows of core/settings.c themselves: a key that is nowhere documented is one that nobody finds. */
 Test(settings, every_row_is_documented)
 {
@@ -227,6 +245,7 @@ Test(settings, every_row_is_documented)
 		cr_assert_not_null(in_section, "%s", header);
 		in_section += strlen(header);
 		cr_assert_not_null(strstr(in_section - 1, line), "units/declawd.conf lacks %s", key);
+		check_default(source.data, key, strstr(in_section - 1, line) + strlen(line));
 		cr_assert(!strstr(in_section, "\n[") || strstr(in_section - 1, line) < strstr(in_section, "\n["),
 			  "%s is in another section", key);
 	}
