@@ -24,7 +24,7 @@ const struct http_route api_routes[] = {
 	ROUTE("POST", "/sandboxes/kill-many", BUFFER, sandboxes_kill_many),
 	ROUTE("GET", "/sandboxes/{id}/status", NONE, sandboxes_status),
 	ROUTE("PATCH", "/sandboxes/{id}/timeout", BUFFER, sandboxes_timeout),
-	LATER("GET", "/sandboxes/{id}/metrics"),
+	ROUTE("GET", "/sandboxes/{id}/metrics", NONE, metrics_get),
 	ROUTE("POST", "/sandboxes/{id}/pause", NONE, lifecycle_pause),
 	ROUTE("POST", "/sandboxes/{id}/resume", NONE, lifecycle_resume),
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "api/listfilter.h"
 #include "core/idem.h"
 #include "util/clock.h"
 #include "util/digest.h"
@@ -127,6 +128,7 @@ struct list_query {
 	unsigned int states;	/* bits of enum sandbox_state */
 	uint64_t limit, offset;
 	char after[SANDBOX_ID_MAX];
+	json_object *metadata;	/* owned; NULL = any */
 };
 
 static int state_word(const char *word, size_t len, unsigned int *states)
@@ -173,6 +175,7 @@ static const char *parse_list(struct http_request *req, struct list_query *q)
 {
 	const char *v;
 
+	memset(q, 0, sizeof(*q));
 	if (parse_states(req, &q->states) < 0)
 		return "state must be creating, running, paused, killed, live or all";
 	q->limit = LIST_PAGE_DEFAULT;
@@ -187,12 +190,13 @@ static const char *parse_list(struct http_request *req, struct list_query *q)
 	if (v && *v && !ident_sandbox_valid(v))
 		return "next_token is not one this server gave out";
 	snprintf(q->after, sizeof(q->after), "%s", v ?: "");
+	q->metadata = listfilter_parse(http_request_query(req, "metadata", 0));
 	return NULL;
 }
 
 static bool list_wants(const struct sandbox *sb, const struct list_query *q, const struct http_request *req)
 {
-	return q->states & 1u << sb->state && (str_eq(sb->owner, api_owner(req)) || api_is_admin(req));
+	return q->states & 1u << sb->state && listfilter_matches(q->metadata, sb->options.metadata) && (str_eq(sb->owner, api_owner(req)) || api_is_admin(req));
 }
 
 void sandboxes_list(struct http_request *req, void *userdata)
@@ -201,7 +205,7 @@ void sandboxes_list(struct http_request *req, void *userdata)
 	json_object *o = json_object_new_object(), *list = json_object_new_array();
 	const struct sandbox *last = NULL;
 	struct list_query q;
-	const char *error = parse_list(req, &q);
+	const char *error = parse_list(req, &q);	/* sets all of q */
 	uint64_t total = 0, skipped = 0, shown = 0;
 	bool started, more = false;
 	struct sandbox *sb;
@@ -209,6 +213,7 @@ void sandboxes_list(struct http_request *req, void *userdata)
 	if (error || !o || !list) {
 		json_object_put(o);
 		json_object_put(list);
+		json_object_put(q.metadata);
 		api_fail(req, error ? FAULT_BAD_QUERY : FAULT_INTERNAL, error);
 		return;
 	}
@@ -235,6 +240,7 @@ void sandboxes_list(struct http_request *req, void *userdata)
 	json_put(o, "sandboxes", list);
 	json_put_string(o, "next_token", more && last ? last->id : NULL);
 	json_put_int(o, "total", (int64_t)total);
+	json_object_put(q.metadata);
 	api_reply(req, 200, o);
 }
 

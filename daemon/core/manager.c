@@ -9,6 +9,7 @@
 
 #include "core/admission.h"
 #include "core/idem.h"
+#include "core/metrics.h"
 #include "core/pause.h"
 #include "core/proc.h"
 #include "core/tier.h"
@@ -383,6 +384,7 @@ int manager_new(sd_event *event, struct settings *settings, struct manager **ret
 	list_init(&m->sandboxes);
 	list_init(&m->boot_queue);
 	list_init(&m->buckets);
+	list_init(&m->probes);
 	list_init(&m->templates.templates);
 	m->tsc_khz = tsc_khz_guess(&m->settings);
 	m->by_id = map_new();
@@ -438,6 +440,8 @@ int manager_start(struct manager *m, void (*on_ready)(void *userdata), void *use
 	if (r >= 0)
 		r = sd_event_add_time_relative(m->event, &m->sweep_timer, CLOCK_MONOTONIC, SWEEP_INTERVAL_USEC, 0,
 					       on_sweep_timer, m);
+	if (r >= 0)
+		r = metrics_start(m);
 	if (r < 0)
 		return log_error_errno(r, "The daemon cannot start: %m");
 	firewall_setup(m->firewall, on_firewall_ready, m);
@@ -478,6 +482,7 @@ struct manager *manager_free(struct manager *m)
 		agent_abort(sb->agent, -ECANCELED);
 		sb->agent = agent_free(sb->agent);
 	}
+	metrics_stop(m);
 	virt_free(m->virt);
 	bus_free(m->bus);
 	firewall_free(m->firewall);
@@ -491,6 +496,7 @@ struct manager *manager_free(struct manager *m)
 	sd_event_source_disable_unref(m->recover_timer);
 	sd_event_source_disable_unref(m->closing_timer);
 	sd_event_source_disable_unref(m->room_timer);
+	sd_event_source_disable_unref(m->metrics_timer);
 	tier_done(m);
 	for (size_t i = 0; i < m->n_stored; i++)
 		fd_close(m->stored[i].fd);

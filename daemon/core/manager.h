@@ -43,6 +43,7 @@ struct manager {
 	unsigned int n_live;		/* not killed */
 	unsigned int n_booting;
 	struct list buckets;		/* tier.c */
+	struct list probes;		/* metrics.c */
 	struct list boot_queue;		/* sandboxes waiting for a boot slot, first come first served */
 
 	struct accel accel;
@@ -50,7 +51,7 @@ struct manager {
 	bool closing;			/* asked to stop: nothing new begins, what is under way may end */
 	uint64_t closing_usec, closing_mono;
 	bool recovering, recover_again;	/* under way; asked for meanwhile */
-	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer, *closing_timer, *room_timer;
+	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer, *closing_timer, *room_timer, *metrics_timer;
 	void (*on_ready)(void *userdata);
 	void *ready_userdata;
 	struct stored_fd { char id[SANDBOX_ID_MAX]; int fd; } *stored;

@@ -7,6 +7,7 @@
 
 #include "core/console.h"
 #include "core/manager.h"
+#include "core/metrics.h"
 #include "core/proc.h"
 #include "net/tap.h"
 #include "util/clock.h"
@@ -160,6 +161,7 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 	assert(list_empty(&sb->create_waiters) && list_empty(&sb->destroy_waiters) && list_empty(&sb->move_waiters));
 	sd_event_source_disable_unref(sb->move_timer);
 	fd_close(sb->paused_fd);
+	metrics_free(sb);
 	proc_drop_all(sb);
 	agent_free(sb->agent);
 	list_unlink(&sb->link);

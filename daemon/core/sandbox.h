@@ -35,6 +35,7 @@
 struct manager;
 struct agent;
 struct console;
+struct metrics;
 struct template;
 
 enum sandbox_state {
@@ -150,6 +151,7 @@ struct sandbox {
 	struct console *console;	/* while booting */
 	uint64_t agent_id;
 
+	struct metrics *metrics;	/* NULL before the first sample */
 	struct list procs;		/* struct proc */
 	struct list create_waiters, destroy_waiters, move_waiters;	/* struct sandbox_waiter */
 };

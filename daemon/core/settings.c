@@ -52,6 +52,8 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "killed_max", CONF_U64, killed_max, RANGE(0, 1000000)),
 	ROW("sandbox", "sandboxes_max", CONF_U64, sandboxes_max, RANGE(1, 4096)),
 	ROW("sandbox", "boots_at_once", CONF_U64, boots_at_once, RANGE(1, 256)),
+	ROW("sandbox", "metrics_interval", CONF_USEC, metrics_interval_usec, RANGE(0, 24 * HOUR)),
+	ROW("sandbox", "metrics_kept", CONF_U64, metrics_kept, RANGE(0, 100000)),
 	ROW("sandbox", "boot_queue_max", CONF_U64, boot_queue_max, RANGE(0, 4096)),
 	ROW("sandbox", "boot_queue_timeout", CONF_USEC, boot_queue_usec, RANGE(0, HOUR)),
 	ROW("sandbox", "memory_max", CONF_SIZE, memory_max, RANGE(0, 1ull << 50)),
@@ -98,6 +100,8 @@ static const char settings_defaults[] =
 	"killed_max = 10000\n"
 	"sandboxes_max = 256\n"
 	"boots_at_once = 4\n"
+	"metrics_interval = 10s\n"
+	"metrics_kept = 360\n"
 	"boot_queue_max = 128\n"
 	"boot_queue_timeout = 30s\n"
 	"memory_max = 0\n"

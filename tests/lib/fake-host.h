@@ -28,7 +28,7 @@ enum fake_op {
 	/* processes */
 	FAKE_PROC_START, FAKE_PROC_SIGNAL, FAKE_PROC_LIST,
 	/* pausing */
-	FAKE_FREEZE, FAKE_THAW, FAKE_TIME, FAKE_DOMAIN_SUSPEND, FAKE_DOMAIN_SAVE, FAKE_DOMAIN_RESTORE, FAKE_SYNC,
+	FAKE_FREEZE, FAKE_THAW, FAKE_TIME, FAKE_DOMAIN_SUSPEND, FAKE_DOMAIN_SAVE, FAKE_DOMAIN_RESTORE, FAKE_SYNC, FAKE_STATS,
 	/* what the world does by itself: never counted, failed or held */
 	FAKE_EVENT,
 	FAKE_OP_MAX,
@@ -65,6 +65,7 @@ struct fake_call {
 		bus_list_fn units;
 		firewall_list_fn chains;
 		agent_done_fn agent_done;
+		agent_stats_fn agent_stats;
 		agent_pid_fn agent_pid;
 		agent_proc_fn agent_proc;
 	} fn;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Doubles of what pausing asks of the guest, libvirt and the disk, see fake-host.h. */
+/* Doubles of what pausing and metrics ask of the guest, libvirt and the disk, see fake-host.h. */
 #include <string.h>
 
 #include "core/disk.h"
@@ -40,6 +40,23 @@ int agent_set_time(struct agent *a, uint64_t time_nsec, agent_done_fn fn, void *
 {
 	cr_assert_neq(time_nsec, 0);
 	return agent_ask(a, FAKE_TIME, "(time)", fn, userdata);
+}
+
+static void stats_answer(struct fake_call *c, int error)
+{
+	static const struct agent_stats stats = { .mem_total = 512u << 20, .mem_available = 400u << 20 };
+
+	c->fn.agent_stats(c->userdata, error, error ? NULL : &stats);
+}
+
+int agent_get_stats(struct agent *a, agent_stats_fn fn, void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_AGENT, FAKE_STATS, "(stats)", userdata);
+
+	c->agent = a;
+	c->answer = stats_answer;
+	c->fn.agent_stats = fn;
+	return 0;
 }
 
 /* --- libvirt --- */

@@ -193,6 +193,8 @@ Test(settings, documented_file_has_every_key_with_its_default)
 	SAME(log_level);
 	SAME(paused_to_disk_usec);
 	SAME(killed_max);
+	SAME(metrics_interval_usec);
+	SAME(metrics_kept);
 	SAME(boot_queue_max);
 	SAME(boot_queue_usec);
 	SAME(memory_max);
