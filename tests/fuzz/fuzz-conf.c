@@ -24,7 +24,7 @@ struct target {
 	char **list;
 };
 
-#define ROW(s, k, t, field, ...) { s, k, t, offsetof(struct target, field), __VA_ARGS__ }
+#define ROW(s, k, t, field, ...) { s, k, t, offsetof(struct target, field), __VA_ARGS__, NULL }
 
 static const struct conf_key keys[] = {
 	ROW("a", "string", CONF_STRING, string, 1, 64, NULL),

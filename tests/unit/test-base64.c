@@ -28,7 +28,7 @@ Test(base64, vectors)
 
 Test(base64, there_and_back)
 {
-	uint8_t data[512], back[520];
+	uint8_t data[512] = { 0 }, back[520];
 	char text[BASE64_SIZE(512)];
 
 	for (size_t len = 0; len <= sizeof(data); len++) {

@@ -15,7 +15,7 @@ struct target {
 	char **list;
 };
 
-#define ROW(s, k, t, field, ...) { s, k, t, offsetof(struct target, field), __VA_ARGS__ }
+#define ROW(s, k, t, field, ...) { s, k, t, offsetof(struct target, field), __VA_ARGS__, NULL }
 
 static const struct conf_key keys[] = {
 	ROW("main", "name", CONF_STRING, name, 1, 8, NULL),
