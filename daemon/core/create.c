@@ -23,6 +23,7 @@
 #include "core/console.h"
 #include "core/admission.h"
 #include "core/disk.h"
+#include "core/ends.h"
 #include "core/hibernate.h"
 #include "core/manager.h"
 #include "core/pause.h"
@@ -188,8 +189,7 @@ static void on_agent_lost(void *userdata, int reason)
 			    reason == -ETIMEDOUT ? "the guest did not answer in time" : "the guest's channel broke");
 		return;
 	}
-	log_sandbox(LOG_WARNING, sb->id, NULL, reason, "The agent of %s is lost: %m", sb->id);
-	sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
+	ends_agent_lost(sb, reason);
 }
 
 static void on_proc_exit(void *userdata, const struct agent_exit *ex)
@@ -199,9 +199,7 @@ static void on_proc_exit(void *userdata, const struct agent_exit *ex)
 
 static void on_oom(void *userdata)
 {
-	struct sandbox *sb = userdata;
-
-	log_sandbox(LOG_NOTICE, sb->id, NULL, 0, "The guest of %s ran out of memory and killed a process", sb->id);
+	ends_oom(userdata);
 }
 
 static const struct agent_ops agent_ops = {

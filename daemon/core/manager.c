@@ -8,6 +8,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "core/admission.h"
+#include "core/ends.h"
 #include "core/idem.h"
 #include "core/metrics.h"
 #include "core/pause.h"
@@ -26,27 +27,24 @@ static void on_domain_event(void *userdata, const char *name, enum virt_event ev
 {
 	struct manager *m = userdata;
 	struct sandbox *sb = manager_find(m, name);
-	enum sandbox_end end;
 
 	if (!sb || sb->destroying)
 		return;
-	if (ev != VIRT_EVENT_STOPPED) {
+	if (ev == VIRT_EVENT_PAUSED || ev == VIRT_EVENT_RESUMED) {
 		pause_domain_event(sb, ev);
 		return;
 	}
 	/* Saving ends it, restoring that fails too: their callbacks know */
 	if (sb->moving == SANDBOX_MOVE_SAVING || sb->on_disk) {
-		sb->stopped = true;
+		sb->stopped |= ev == VIRT_EVENT_STOPPED;
 		return;
 	}
 	/* Early events of a domain that is still being started belong to create.c's own callback */
 	if (sb->state == SANDBOX_CREATING && sb->step_pending) {
-		sb->stopped = true;
+		sb->stopped |= ev == VIRT_EVENT_STOPPED;
 		return;
 	}
-	end = detail == VIRT_STOP_SHUTDOWN ? SANDBOX_END_GUEST_EXIT : SANDBOX_END_CRASH;
-	log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The domain of %s has stopped by itself", sb->id);
-	sandbox_destroy(sb, end, NULL, NULL);
+	ends_domain_event(sb, ev, detail);
 }
 
 static void maybe_recover(struct manager *m)
@@ -93,8 +91,7 @@ static void on_unit_removed(void *userdata, const char *unit)
 		sandbox_deadline_elapsed(sb);
 	} else if (str_ends(unit, ".scope") && sb->state != SANDBOX_CREATING &&
 		   sb->moving != SANDBOX_MOVE_SAVING && !sb->on_disk) {
-		log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The scope of %s is gone: QEMU died or somebody stopped it", sb->id);
-		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
+		ends_scope_gone(sb);
 	}
 }
 

@@ -160,6 +160,7 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 		return NULL;
 	assert(list_empty(&sb->create_waiters) && list_empty(&sb->destroy_waiters) && list_empty(&sb->move_waiters));
 	sd_event_source_disable_unref(sb->move_timer);
+	sd_event_source_disable_unref(sb->end_timer);
 	fd_close(sb->paused_fd);
 	metrics_free(sb);
 	proc_drop_all(sb);

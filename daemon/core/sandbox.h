@@ -131,6 +131,9 @@ struct sandbox {
 	int paused_fd;			/* the agent's connection while paused, -EBADF without */
 	sd_event_source *move_timer;	/* a step's limit; while paused: when it goes to disk */
 
+	bool host_ended;		/* libvirt: somebody on the host is ending it */
+	uint64_t oom_usec;		/* monotonic: the guest ran out of memory */
+	sd_event_source *end_timer;	/* ends.c: waits for libvirt's word */
 	bool destroying;
 	bool boot_slot;			/* holds one of boots_at_once */
 	struct list boot_link;		/* waits for one */

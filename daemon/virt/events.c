@@ -32,6 +32,18 @@ static int pause_detail(int detail)
 	return detail == VIR_DOMAIN_EVENT_SUSPENDED_IOERROR ? VIRT_PAUSE_IOERROR : VIRT_PAUSE_OTHER;
 }
 
+static int shutdown_detail(int detail)
+{
+	switch (detail) {
+	case VIR_DOMAIN_EVENT_SHUTDOWN_GUEST:
+		return VIRT_SHUTDOWN_GUEST;
+	case VIR_DOMAIN_EVENT_SHUTDOWN_HOST:
+		return VIRT_SHUTDOWN_HOST;
+	default:
+		return VIRT_SHUTDOWN_UNKNOWN;
+	}
+}
+
 static int on_lifecycle(virConnectPtr conn _unused_, virDomainPtr dom, int event, int detail, void *opaque)
 {
 	struct session *s = opaque;
@@ -50,6 +62,9 @@ static int on_lifecycle(virConnectPtr conn _unused_, virDomainPtr dom, int event
 		break;
 	case VIR_DOMAIN_EVENT_RESUMED:
 		v->ops->domain_event(v->userdata, name, VIRT_EVENT_RESUMED, 0);
+		break;
+	case VIR_DOMAIN_EVENT_SHUTDOWN:
+		v->ops->domain_event(v->userdata, name, VIRT_EVENT_SHUTDOWN, shutdown_detail(detail));
 		break;
 	default:
 		break;

@@ -22,7 +22,10 @@ enum virt_event {
 	VIRT_EVENT_STOPPED,	/* detail: enum virt_stop */
 	VIRT_EVENT_PAUSED,	/* detail: enum virt_pause */
 	VIRT_EVENT_RESUMED,
+	VIRT_EVENT_SHUTDOWN,	/* QEMU is about to stop; detail: enum virt_shutdown. STOPPED follows. */
 };
+/* Who wanted it: the guest, or somebody on the host (a signal to QEMU, a request to libvirt) */
+enum virt_shutdown { VIRT_SHUTDOWN_UNKNOWN, VIRT_SHUTDOWN_GUEST, VIRT_SHUTDOWN_HOST };
 enum virt_stop { VIRT_STOP_SHUTDOWN, VIRT_STOP_DESTROYED, VIRT_STOP_CRASHED, VIRT_STOP_SAVED, VIRT_STOP_FAILED };
 
 /* IOERROR: QEMU paused the guest by itself because its disk failed. */

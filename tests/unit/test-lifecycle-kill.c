@@ -199,6 +199,10 @@ Test(lifecycle_kill, scope_is_removed)
 	memset(fake_find(FAKE_UNIT, scope), 0, sizeof(struct fake_thing));
 	fake_unit_removed(scope);
 	fake_settle();
+	/* libvirt's word is waited for, a moment */
+	while (!sb->destroying)
+		cr_assert_geq(sd_event_run(fake.event, UINT64_MAX), 0);
+	fake_settle();
 	cr_assert_eq(sb->end, SANDBOX_END_CRASH);
 	check_gone(sb, 0);
 	finish();

@@ -57,3 +57,18 @@ export async function marksOf(id) {
 		'files': files.split('\n').filter((f) => f && !f.startsWith('/var/lib/declaw/ended/')),
 	};
 }
+
+export async function assertGone(id, ms = 10_000) {
+	const end = Date.now() + ms;
+
+	for (;;) {
+		const { files, ...marks } = await marksOf(id);
+		const left = Object.keys(marks).filter((where) => marks[where]).concat(files);
+
+		if (left.length === 0)
+			return;
+		if (Date.now() > end)
+			throw new Error(`left of ${id}: ${left.join(', ')}`);
+		await new Promise((r) => setTimeout(r, 100));
+	}
+}

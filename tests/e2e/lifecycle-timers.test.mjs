@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// Deadlines: systemd timers that end or pause a sandbox on time, with or without the daemon.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { get, patch, post } from './lib/api.mjs';
+import { assertOk, assertTimestamp } from './lib/check.mjs';
+import { assertGone, hostOut } from './lib/host.mjs';
+import { killAll, until } from './lib/sandbox.mjs';
+
+const create = async (json = {}) => assertOk(await post('/sandboxes', json), 201).sandbox_id;
+const state = async (id) => (await get(`/sandboxes/${id}`)).json;
+
+test('timeout: killed on time, also while the daemon is stopped', { timeout: 60_000 }, async () => {
+	const id = await create({ timeout: 600 });
+
+	assertOk(await patch(`/sandboxes/${id}/timeout`, { timeout: 2 }));
+	assert.match(await hostOut('systemctl', 'list-timers', '--all', '--no-legend'), new RegExp(`declaw-expire@${id}.timer`));
+
+	const due = assertTimestamp((await state(id)).end_at);
+
+	await hostOut('systemctl', 'stop', 'declawd.service');
+	await until('the timer wakes the daemon and it acts', async () =>
+		(await state(id).catch(() => null))?.state === 'killed', 20_000);
+
+	const { end_at: end, end_reason: reason } = await state(id);
+
+	assert.equal(reason, 'timeout');
+	assert.ok(assertTimestamp(end) >= due - 20, 'not early');
+	assert.ok(assertTimestamp(end) - due < 2500, `late by ${assertTimestamp(end) - due} ms`);
+	await assertGone(id);
+});
+
+test('on_timeout pause: paused on time, goes on by itself with auto_resume', { timeout: 60_000 }, async () => {
+	const id = await create({ timeout: 600, lifecycle: { on_timeout: 'pause', auto_resume: true } });
+
+	try {
+		assertOk(await post(`/sandboxes/${id}/commands`, { cmd: 'echo kept > /dev/shm/k' }));
+		assertOk(await patch(`/sandboxes/${id}/timeout`, { timeout: 1 }));
+		await until('it is paused', async () => (await state(id)).state === 'paused', 10_000);
+
+		const { end_at: end, end_reason: reason } = await state(id);
+
+		assert.equal(end, null);
+		assert.equal(reason, null);
+		assertOk(await patch(`/sandboxes/${id}/timeout`, { timeout: 600 }));
+		assert.equal(assertOk(await post(`/sandboxes/${id}/commands`, { cmd: 'cat /dev/shm/k' })).stdout, 'kept\n');
+
+		const again = await state(id);
+
+		assert.equal(again.state, 'running');
+		assert.ok(assertTimestamp(again.end_at) > Date.now() + 590_000);
+	} finally {
+		await killAll([id]);
+	}
+});
+
+test('timeout 0: no deadline, no timer', { timeout: 60_000 }, async () => {
+	const id = await create({ timeout: 0 });
+
+	try {
+		assert.equal((await state(id)).end_at, null);
+		assert.doesNotMatch(await hostOut('systemctl', 'list-timers', '--all', '--no-legend'), new RegExp(id));
+	} finally {
+		await killAll([id]);
+	}
+});
