@@ -47,6 +47,9 @@ static int hash_key(const char *name, bool admin, const char *tier)
 
 	key[n] = '\0';
 	key[strcspn(key, "\r\n")] = '\0';
+	if (strlen(key) < KEYFILE_KEY_GOOD)
+		fprintf(stderr, "declawd: a key of less than %d characters can be guessed; use it for tests only\n",
+			KEYFILE_KEY_GOOD);
 	r = keyfile_format_line(name, admin ? KEYFILE_ROLE_ADMIN : KEYFILE_ROLE_USER, tier, key, &line);
 	explicit_bzero(key, sizeof(key));
 	if (r < 0) {
