@@ -38,7 +38,8 @@
 #define SECOND 1000000u
 #define BOOT_USEC (120u * SECOND)
 #define OP_USEC (300u * SECOND)
-#define BLOCK 32768u
+#define BLOCK 32768u			/* of bytes without a protocol: what a port takes at once */
+#define FILE_BLOCK DCLW_PAYLOAD_MAX	/* of a file: whole frames only */
 
 static struct raw raw;
 static int port = -EBADF;
@@ -262,7 +263,7 @@ static bool file_answered(const struct raw *r)
 /* Sends source (NULL: zeros) as PATH. The reply comes behind the last byte, so it is not waited for before. */
 static int write_file(const char *path, FILE *source, unsigned long long bytes)
 {
-	static uint8_t block[BLOCK];
+	static uint8_t block[FILE_BLOCK];
 	uint8_t buf[1024];
 	struct wire_writer w;
 	size_t n;
@@ -277,7 +278,7 @@ static int write_file(const char *path, FILE *source, unsigned long long bytes)
 	wire_put_u32(&w, DCLW_TAG_STREAM, file_stream->id);
 	r = raw_request_send(&raw, DCLW_OP_FILE_WRITE, &w);
 	for (; r == 0 && bytes > 0; bytes -= n) {
-		n = bytes < BLOCK ? (size_t)bytes : BLOCK;
+		n = bytes < FILE_BLOCK ? (size_t)bytes : FILE_BLOCK;
 		if (source && fread(block, 1, n, source) != n)
 			return -EIO;
 		r = raw_stream_send(&raw, file_stream, block, n, false, deadline());
