@@ -27,7 +27,9 @@
 #define HTTP_CONNECTIONS_SLACK 64	/* accepted beyond the limit to be told 503; the rest waits in the backlog */
 #define HTTP_IDLE_SEC 75
 #define HTTP_STALL_SEC 3600		/* a streamed answer whose reader takes nothing; TCP finds dead peers sooner */
-#define HTTP_DRAIN_MAX (1024 * 1024)	/* unread body worth reading to keep a connection alive after an early answer */
+/* Unread body worth reading before an early answer: covers JSON bodies that are half too large, so that a client behind a
+ * proxy reads its 413 instead of a reset */
+#define HTTP_DRAIN_MAX (16 * 1024 * 1024)
 #define HTTP_LINGER_MAX (64 * 1024 * 1024)	/* unread body read so that the early answer is not lost to a reset */
 #define HTTP_REPLY_HEADERS_MAX 64	/* the proxy passes on what a server in a guest sends */
 #define HTTP_BLOCK_SIZE (64 * 1024)	/* MHD's buffer of a response of known size; chunks use its pool */
