@@ -3,6 +3,27 @@
 #include "api/api.h"
 #include "config.h"
 
+/* How many there are of what, for who watches the appliance */
+static json_object *counters(const struct manager *m)
+{
+	uint64_t states[SANDBOX_STATE_MAX] = { 0 }, on_disk = 0, waiting = 0;
+	json_object *o = json_object_new_object();
+	const struct sandbox *sb;
+
+	if (!o)
+		return NULL;
+	list_foreach((struct list *)(uintptr_t)&m->sandboxes, sb, struct sandbox, link) {
+		states[sb->state]++;
+		on_disk += sb->state == SANDBOX_PAUSED && sb->on_disk;
+		waiting += sb->state == SANDBOX_CREATING && !sb->boot_slot;
+	}
+	for (size_t i = 0; i < SANDBOX_STATE_MAX; i++)
+		json_put_int(o, sandbox_state_name((enum sandbox_state)i), (int64_t)states[i]);
+	json_put_int(o, "paused_on_disk", (int64_t)on_disk);
+	json_put_int(o, "boot_queue", (int64_t)waiting);
+	return o;
+}
+
 void health_get(struct http_request *req, void *userdata)
 {
 	struct manager *m = userdata;
@@ -25,6 +46,7 @@ void health_get(struct http_request *req, void *userdata)
 	json_put_string(o, "accelerator", accel_name(&m->accel));
 	json_put_string(o, "accelerator_reason", m->accel.reason[0] ? m->accel.reason : NULL);
 	json_put_int(o, "sandboxes", m->n_live);
+	json_put(o, "counters", counters(m));
 	list_foreach(&m->templates.templates, t, struct template, link)
 		json_object_array_add(list, json_object_new_string(t->name));
 	json_put(o, "templates", list);
