@@ -46,17 +46,13 @@ static void create_fail(struct sandbox *sb, enum fault fault, const char *detail
 	sandbox_destroy(sb, SANDBOX_END_CREATE_FAILED, NULL, NULL);
 }
 
-static void step_begin(struct sandbox *sb)
+void sandbox_step_begin(struct sandbox *sb)
 {
 	sandbox_ref(sb);
 	sb->step_pending++;
 }
 
-/*
- * True: go on. False: the sandbox is being destroyed, or the daemon stops and its successor will do that; the caller
- * returns at once (its reference is gone).
- */
-static bool step_end(struct sandbox *sb)
+bool sandbox_step_end(struct sandbox *sb)
 {
 	sb->step_pending--;
 	if (sb->destroying || sb->manager->stopping) {
@@ -112,7 +108,7 @@ static void ident_done(void *userdata, int error)
 {
 	struct sandbox *sb = userdata;
 
-	if (!step_end(sb))
+	if (!sandbox_step_end(sb))
 		return;
 	if (error) {
 		create_fail(sb, FAULT_START_FAILED, "the guest could not be given its identity");
@@ -138,9 +134,9 @@ static void create_ident(struct sandbox *sb)
 	random_bytes(mid, sizeof(mid));
 	hex_encode(mid, sizeof(mid), machine_id);
 	sb->ident_asked = true;
-	step_begin(sb);
+	sandbox_step_begin(sb);
 	if (agent_set_identity(sb->agent, &ident, ident_done, sb) < 0) {
-		if (step_end(sb))
+		if (sandbox_step_end(sb))
 			create_fail(sb, FAULT_INTERNAL, "the identity could not be sent");
 	}
 }
@@ -246,7 +242,7 @@ static void run_done(void *userdata, int error, const char *message)
 	struct sandbox *sb = userdata;
 
 	/* The agent may have answered first; then the vCPUs run, whatever libvirt says */
-	if (!step_end(sb) || sb->state != SANDBOX_CREATING)
+	if (!sandbox_step_end(sb) || sb->state != SANDBOX_CREATING)
 		return;
 	if (error < 0 && !sb->agent_up)
 		create_fail(sb, FAULT_START_FAILED, message);
@@ -259,7 +255,7 @@ static void scope_done(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
 
-	if (!step_end(sb))
+	if (!sandbox_step_end(sb))
 		return;
 	if (error < 0) {
 		create_fail(sb, error == -ENOTCONN ? FAULT_NO_SYSTEMD : FAULT_START_FAILED, message);
@@ -267,7 +263,7 @@ static void scope_done(void *userdata, int error, const char *message)
 	}
 	if (step_was_late(sb))
 		return;
-	step_begin(sb);
+	sandbox_step_begin(sb);
 	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
 }
 
@@ -292,7 +288,7 @@ void sandbox_scope_start(struct sandbox *sb, bus_done_fn fn)
 static void create_scope(struct sandbox *sb)
 {
 	sb->held |= HELD_SCOPE;
-	step_begin(sb);
+	sandbox_step_begin(sb);
 	sandbox_scope_start(sb, scope_done);
 }
 
@@ -301,7 +297,7 @@ static void domain_done(void *userdata, int error, const char *message, pid_t pi
 	struct sandbox *sb = userdata;
 	_cleanup_free_ char *console = NULL;
 
-	if (!step_end(sb))
+	if (!sandbox_step_end(sb))
 		return;
 	if (error < 0) {
 		create_fail(sb, error == -ENOTCONN ? FAULT_NO_LIBVIRT : FAULT_START_FAILED, message);
@@ -351,7 +347,7 @@ static void create_domain(struct sandbox *sb)
 		return;
 	}
 	sb->held |= HELD_DOMAIN;
-	step_begin(sb);
+	sandbox_step_begin(sb);
 	virt_domain_create(m->virt, sb->id, xml, domain_done, sb);
 }
 
@@ -361,7 +357,7 @@ static void rules_done(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
 
-	if (!step_end(sb))
+	if (!sandbox_step_end(sb))
 		return;
 	if (error < 0) {
 		create_fail(sb, FAULT_NO_FIREWALL, message);
@@ -376,7 +372,7 @@ static void disk_made(void *userdata, int error, const char *message)
 	_cleanup_free_ char *detail = NULL;
 	int r;
 
-	if (!step_end(sb))
+	if (!sandbox_step_end(sb))
 		return;
 	if (error < 0) {
 		detail = str_format("%s: %s", message, strerror(-error));
@@ -391,7 +387,7 @@ static void disk_made(void *userdata, int error, const char *message)
 		return;
 	}
 	sb->held |= HELD_RULES;
-	step_begin(sb);
+	sandbox_step_begin(sb);
 	firewall_sandbox_close(sb->manager->firewall, ident_short(sb->id), sb->tap, rules_done, sb);
 }
 
@@ -424,9 +420,9 @@ static void create_files(struct sandbox *sb)
 	if (r == 0)
 		r = sandbox_save(sb);
 	if (r == 0) {
-		step_begin(sb);
+		sandbox_step_begin(sb);
 		r = disk_create(m->workers, sb->options.template->rootfs, cache, disk, m->vm_gid, disk_made, sb);
-		if (r < 0 && !step_end(sb))
+		if (r < 0 && !sandbox_step_end(sb))
 			return;
 	}
 	if (r < 0)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Paused sandboxes to disk and back, see hibernate.h. All callbacks carry a reference. */
+/*
+ * Paused sandboxes to disk and back, see hibernate.h. All callbacks carry a reference; those of steps that make
+ * something are steps in the sense of manager.h too.
+ */
 #include "core/hibernate.h"
 
 #include <fcntl.h>
@@ -95,7 +98,7 @@ static void release_tap_gone(void *userdata, int error)
 	struct sandbox *sb = rl->sb;
 
 	release_note(sb, HELD_TAP, error, "tap");
-	if (error < 0)
+	if (error < 0 || sb->manager->stopping)
 		release_done(rl);	/* its rules stay: an interface without rules is never left behind */
 	else
 		firewall_sandbox_remove(sb->manager->firewall, ident_short(sb->id), sb->tap, release_rules_gone, rl);
@@ -106,7 +109,10 @@ static void release_scope_gone(void *userdata, int error, const char *message _u
 	struct release *rl = userdata;
 
 	release_note(rl->sb, HELD_SCOPE, error, "scope");
-	tap_remove_async(rl->sb->manager->workers, rl->sb->tap, release_tap_gone, rl);
+	if (rl->sb->manager->stopping)
+		release_done(rl);
+	else
+		tap_remove_async(rl->sb->manager->workers, rl->sb->tap, release_tap_gone, rl);
 }
 
 static void release_domain_gone(void *userdata, int error, const char *message _unused_)
@@ -114,7 +120,7 @@ static void release_domain_gone(void *userdata, int error, const char *message _
 	struct release *rl = userdata;
 
 	release_note(rl->sb, HELD_DOMAIN, error, "domain");
-	if (error < 0)
+	if (error < 0 || rl->sb->manager->stopping)
 		release_done(rl);	/* recovery goes on when libvirt is back */
 	else
 		bus_unit_stop(rl->sb->manager->bus, rl->sb->unit, release_scope_gone, rl);
@@ -145,14 +151,9 @@ static void saved_released(struct sandbox *sb, const char *reason _unused_)
 	pause_move_end(sb, FAULT_NONE, NULL);
 }
 
-static void save_failed(struct sandbox *sb, int error, const char *message)
+static void save_failed(struct sandbox *sb, const char *message)
 {
-	if (sb->stopped) {
-		log_sandbox(LOG_ERR, sb->id, NULL, error, "QEMU of %s died while its memory was written: %s", sb->id, message);
-		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
-		return;
-	}
-	log_sandbox(LOG_ERR, sb->id, NULL, error, "The memory of %s cannot be written to disk: %s: %m", sb->id, message);
+	log_sandbox(LOG_ERR, sb->id, NULL, 0, "The memory of %s cannot be written to disk: %s", sb->id, message);
 	hibernate_forget_image(sb);
 	pause_move_end(sb, FAULT_NONE, NULL);
 	hibernate_schedule(sb);
@@ -173,20 +174,57 @@ static void image_synced(void *userdata, int error, const char *message)
 	sandbox_unref(sb);
 }
 
+static void save_sync(struct sandbox *sb)
+{
+	_cleanup_free_ char *path = sandbox_path(sb, IMAGE_NAME);
+
+	sandbox_ref(sb);
+	if (!path || disk_sync(sb->manager->workers, path, image_synced, sb) < 0)
+		image_synced(sb, -ENOMEM, "syncing the memory image");
+}
+
+struct look {
+	struct sandbox *sb;
+	char message[200];
+};
+
+/* After an error: the domain is still there, or it was saved nevertheless, or it has died. */
+static void save_looked(void *userdata, int error, const struct virt_domain *v, size_t n)
+{
+	struct look *l = userdata;
+	struct sandbox *sb = l->sb;
+	bool there = error < 0;
+
+	for (size_t i = 0; i < n; i++)
+		there |= str_eq(v[i].name, sb->id);
+	if (still(sb, SANDBOX_MOVE_SAVING)) {
+		if (there)
+			save_failed(sb, l->message);
+		else if (hibernate_image_ready(sb))
+			save_sync(sb);
+		else
+			sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
+	}
+	sandbox_unref(sb);
+	free(l);
+}
+
 static void saved(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
-	_cleanup_free_ char *path = sandbox_path(sb, IMAGE_NAME);
+	struct look *l;
 
 	/* Without libvirt nobody knows: recovery finds out when it is back */
 	if (still(sb, SANDBOX_MOVE_SAVING) && error != -ENOTCONN) {
-		/* An earlier save, of before a restart, may have been the one that succeeded */
-		if (error == 0 || (sb->stopped && hibernate_image_ready(sb))) {
-			sandbox_ref(sb);
-			if (!path || disk_sync(sb->manager->workers, path, image_synced, sb) < 0)
-				image_synced(sb, -ENOMEM, "Syncing the memory image");
+		l = error < 0 ? calloc(1, sizeof(*l)) : NULL;
+		if (l) {
+			l->sb = sandbox_ref(sb);
+			snprintf(l->message, sizeof(l->message), "%s", message);
+			virt_list(sb->manager->virt, save_looked, l);
+		} else if (error < 0) {
+			save_failed(sb, message);
 		} else {
-			save_failed(sb, error, message);
+			save_sync(sb);
 		}
 	}
 	sandbox_unref(sb);
@@ -200,12 +238,11 @@ void hibernate_save(struct sandbox *sb)
 
 	if (sb->destroying || sb->state != SANDBOX_PAUSED || sb->on_disk || (sb->moving != SANDBOX_MOVE_NONE && !again))
 		return;
-	sb->stopped = false;
 	sb->saved_usec = clock_realtime();
 	pause_move_begin(sb, SANDBOX_MOVE_SAVING);
 	r = path ? again ? 0 : image_prepare(sb, path) : -ENOMEM;
 	if (r < 0) {
-		save_failed(sb, r, "making the file");
+		save_failed(sb, strerror(-r));
 		return;
 	}
 	sandbox_ref(sb);
@@ -268,34 +305,32 @@ static void restored_scope(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
 
-	if (still(sb, SANDBOX_MOVE_RESUMING)) {
-		if (error < 0 && error != -EEXIST) {
-			restore_failed(sb, error, message);
-		} else {
-			sb->on_disk = false;
-			store_save(sb, true);
-			hibernate_forget_image(sb);
-			pause_run(sb);
-		}
+	if (!sandbox_step_end(sb) || !still(sb, SANDBOX_MOVE_RESUMING))
+		return;
+	if (error < 0 && error != -EEXIST) {
+		restore_failed(sb, error, message);
+		return;
 	}
-	sandbox_unref(sb);
+	sb->on_disk = false;
+	store_save(sb, true);
+	hibernate_forget_image(sb);
+	pause_run(sb);
 }
 
 static void restored(void *userdata, int error, const char *message, pid_t pid)
 {
 	struct sandbox *sb = userdata;
 
-	if (still(sb, SANDBOX_MOVE_RESUMING)) {
-		if (error < 0) {
-			restore_failed(sb, error, message);
-		} else {
-			sb->pid = pid;
-			sb->held |= HELD_SCOPE;
-			sandbox_ref(sb);
-			sandbox_scope_start(sb, restored_scope);
-		}
+	if (!sandbox_step_end(sb) || !still(sb, SANDBOX_MOVE_RESUMING))
+		return;
+	if (error < 0) {
+		restore_failed(sb, error, message);
+		return;
 	}
-	sandbox_unref(sb);
+	sb->pid = pid;
+	sb->held |= HELD_SCOPE;
+	sandbox_step_begin(sb);
+	sandbox_scope_start(sb, restored_scope);
 }
 
 static void restore_closed(void *userdata, int error, const char *message)
@@ -303,17 +338,16 @@ static void restore_closed(void *userdata, int error, const char *message)
 	struct sandbox *sb = userdata;
 	_cleanup_free_ char *path = sandbox_path(sb, IMAGE_NAME);
 
-	if (still(sb, SANDBOX_MOVE_RESUMING)) {
-		if (error < 0 || !path) {
-			restore_failed(sb, error ?: -ENOMEM, message);
-		} else {
-			sb->held |= HELD_DOMAIN;
-			sandbox_save(sb);
-			sandbox_ref(sb);
-			virt_domain_restore(sb->manager->virt, sb->id, path, restored, sb);
-		}
+	if (!sandbox_step_end(sb) || !still(sb, SANDBOX_MOVE_RESUMING))
+		return;
+	if (error < 0 || !path) {
+		restore_failed(sb, error ?: -ENOMEM, message);
+		return;
 	}
-	sandbox_unref(sb);
+	sb->held |= HELD_DOMAIN;
+	sandbox_save(sb);
+	sandbox_step_begin(sb);
+	virt_domain_restore(sb->manager->virt, sb->id, path, restored, sb);
 }
 
 void hibernate_restore(struct sandbox *sb)
@@ -329,7 +363,7 @@ void hibernate_restore(struct sandbox *sb)
 		restore_failed(sb, r, "making the tap and its directories");
 		return;
 	}
-	sandbox_ref(sb);
+	sandbox_step_begin(sb);
 	firewall_sandbox_close(sb->manager->firewall, ident_short(sb->id), sb->tap, restore_closed, sb);
 }
 

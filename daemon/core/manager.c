@@ -35,10 +35,8 @@ static void on_domain_event(void *userdata, const char *name, enum virt_event ev
 		return;
 	}
 	/* Saving ends it, restoring that fails too: their callbacks know */
-	if (sb->moving == SANDBOX_MOVE_SAVING || sb->on_disk) {
-		sb->stopped |= ev == VIRT_EVENT_STOPPED;
+	if (sb->moving == SANDBOX_MOVE_SAVING || sb->on_disk)
 		return;
-	}
 	/* Early events of a domain that is still being started belong to create.c's own callback */
 	if (sb->state == SANDBOX_CREATING && sb->step_pending) {
 		sb->stopped |= ev == VIRT_EVENT_STOPPED;

@@ -91,6 +91,13 @@ void manager_sweep_later(struct manager *m);
  */
 enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_options *options, sandbox_done_fn fn,
 			  void *userdata, struct sandbox **ret, const char **ret_detail);
+/*
+ * Around an asynchronous step that makes something: while one is under way, destroying waits for it, so that nothing is
+ * made behind its back. Begin takes a reference, end drops it. True: go on. False: the sandbox is being destroyed, or
+ * the daemon stops and its successor will do that; the caller returns at once.
+ */
+void sandbox_step_begin(struct sandbox *sb);
+bool sandbox_step_end(struct sandbox *sb);
 /* The agent object, doing nothing yet; 0 also when there is one. */
 int sandbox_make_agent(struct sandbox *sb);
 /* State and run directory */

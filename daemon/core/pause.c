@@ -53,6 +53,35 @@ static bool still(const struct sandbox *sb, enum sandbox_move mv)
 	return !sb->destroying && !sb->manager->stopping && sb->moving == mv;
 }
 
+/* --- how the domain is --- */
+
+struct check {
+	struct sandbox *sb;
+	uint64_t began_usec;
+};
+
+static void listed(void *userdata, int error, const struct virt_domain *v, size_t n)
+{
+	struct check *c = userdata;
+
+	for (size_t i = 0; error == 0 && i < n; i++)
+		if (str_eq(v[i].name, c->sb->id) && !c->sb->manager->stopping)
+			pause_reconcile(c->sb, v[i].paused, c->began_usec);
+	sandbox_unref(c->sb);
+	free(c);
+}
+
+/* Looks whether the vCPUs run, and brings the state in line with that. */
+static void check(struct sandbox *sb)
+{
+	struct check *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return;
+	*c = (struct check){ .sb = sandbox_ref(sb), .began_usec = clock_realtime() };
+	virt_list(sb->manager->virt, listed, c);
+}
+
 /* --- pause --- */
 
 static void thawed(void *userdata, int error)
@@ -71,6 +100,7 @@ static void pause_undo(struct sandbox *sb, int error, const char *message)
 	pause_move_end(sb, error == -ENOTCONN ? FAULT_NO_LIBVIRT : FAULT_PAUSE_FAILED, message);
 	if (sb->deadline_usec)
 		sandbox_arm_deadline_in(sb, RETRY_USEC);
+	check(sb);	/* it may have been stopped nevertheless */
 }
 
 static void pause_done(struct sandbox *sb)
@@ -230,6 +260,7 @@ static void resumed(void *userdata, int error, const char *message)
 			log_sandbox(LOG_ERR, sb->id, NULL, error, "Sandbox %s cannot be resumed: %s: %m", sb->id, message);
 			pause_move_end(sb, error == -ENOTCONN ? FAULT_NO_LIBVIRT : FAULT_RESUME_FAILED, message);
 			hibernate_schedule(sb);
+			check(sb);	/* it may run nevertheless */
 		} else {
 			resume_greet(sb);
 		}
@@ -281,33 +312,12 @@ void pause_reconcile(struct sandbox *sb, bool vcpus_stopped, uint64_t seen_usec)
 	}
 }
 
-struct check {
-	struct sandbox *sb;
-	uint64_t began_usec;
-};
-
-static void listed(void *userdata, int error, const struct virt_domain *v, size_t n)
-{
-	struct check *c = userdata;
-
-	for (size_t i = 0; error == 0 && i < n; i++)
-		if (str_eq(v[i].name, c->sb->id) && !c->sb->manager->stopping)
-			pause_reconcile(c->sb, v[i].paused, c->began_usec);
-	sandbox_unref(c->sb);
-	free(c);
-}
-
 void pause_domain_event(struct sandbox *sb, enum virt_event ev)
 {
 	bool stops = ev == VIRT_EVENT_PAUSED;
-	struct check *c;
 
 	if (sb->moving != SANDBOX_MOVE_NONE || sb->state != (stops ? SANDBOX_RUNNING : SANDBOX_PAUSED))
 		return;
 	/* It may be an old one, of a move of ours: what counts is how the domain is now */
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return;
-	*c = (struct check){ .sb = sandbox_ref(sb), .began_usec = clock_realtime() };
-	virt_list(sb->manager->virt, listed, c);
+	check(sb);
 }
