@@ -37,7 +37,14 @@ check_in() {
 			printf "%s: %d tests: %d passed, %d failed, %d skipped\n", kind, n["TOTAL:"],
 				n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["XPASS:"] + n["ERROR:"], n["SKIP:"]
 		}' "$suite"
+	[ $r = 0 ] || [ ! -f "$suite" ] || failed_tests "$suite"
 	return $r
+}
+
+# failed_tests FILE: what did not pass, and why, last, where a log's reader looks
+failed_tests() {
+	echo "----- what failed"
+	awk '/^not ok/ { show = 12 } /^(ok|PASS)/ { show = 0 } show-- > 0 || /^(FAIL|ERROR|XPASS)[: ]/' "$1" | tail -n 60
 }
 
 lint_scripts() {

@@ -52,7 +52,7 @@ step() {
 	fi
 	printf '%sFAIL%s  %s (%ss)\n' "$red" "$plain" "$title" "$(elapsed "$from" "$EPOCHREALTIME")"
 	printf '%s\n' "----- last lines of $file"
-	tail -n 25 "$file"
+	tail -n 40 "$file"
 	printf '%s\n' "-----"
 	return $r
 }
