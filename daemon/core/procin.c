@@ -106,7 +106,8 @@ enum fault proc_stdin(struct proc *p, const void *data, size_t len, proc_done_fn
 {
 	struct stdin_write *w;
 
-	if (p->state == PROC_ENDED || p->in_closing || p->in_broken || !p->in)
+	/* killed: it dies whatever it still reads, so that nobody is told that it got these bytes */
+	if (p->state == PROC_ENDED || p->killed || p->in_closing || p->in_broken || !p->in)
 		return FAULT_PROC_ENDED;
 	if (p->stdin_pending + len > LIMIT_STDIN_WRITE && !list_empty(&p->stdin_writes))
 		return FAULT_STDIN_FULL;

@@ -126,6 +126,18 @@ Test(proc_stdin, process_closes_it)
 	finish();
 }
 
+/* Its end is not known here yet, but it is certain */
+Test(proc_stdin, process_is_killed)
+{
+	struct fake_wait w = { 0 };
+
+	cr_assert(proc_kill(p));
+	cr_assert_eq(proc_stdin(p, "x", 1, fake_waited, &w), FAULT_PROC_ENDED);
+	fake_settle();
+	cr_assert_eq(w.calls, 0);
+	finish();
+}
+
 Test(proc_stdin, process_ends)
 {
 	struct fake_wait a;
