@@ -61,19 +61,29 @@ int net_loopback(void)
 	return fd < 0 ? fd : set_flags(fd, "lo", IFF_UP, 0);
 }
 
-static int set_mac(int fd, const char *text)
+static int parse_mac(const char *text, struct sockaddr *ret)
 {
 	unsigned int b[6];
-	struct ifreq ifr;
-	int end = 0, r;
+	int end = 0;
 
 	if (sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
 	    text[end])
 		return -EINVAL;
-	name_interface(&ifr, INTERFACE);
-	ifr.ifr_hwaddr.sa_family = ARPHRD_ETHER;
+	ret->sa_family = ARPHRD_ETHER;
 	for (int i = 0; i < 6; i++)
-		ifr.ifr_hwaddr.sa_data[i] = (char)b[i];
+		ret->sa_data[i] = (char)b[i];
+	return 0;
+}
+
+static int set_mac(int fd, const char *text)
+{
+	struct ifreq ifr;
+	int r;
+
+	name_interface(&ifr, INTERFACE);
+	r = parse_mac(text, &ifr.ifr_hwaddr);
+	if (r < 0)
+		return r;
 	r = set_flags(fd, INTERFACE, 0, IFF_UP);
 	if (r < 0)
 		return r;
@@ -105,13 +115,27 @@ static int set_address(int fd, const char *text)
 	return ioctl(fd, SIOCSIFNETMASK, &ifr) < 0 ? -errno : 0;
 }
 
+/* An address of 32 bits leaves the gateway on no network: it is said to be on the link */
+static int set_on_link(int fd, struct in_addr gateway)
+{
+	static char dev[] = INTERFACE;
+	struct rtentry rt = { .rt_flags = RTF_UP | RTF_HOST, .rt_dev = dev };
+
+	put_address(&rt.rt_dst, gateway);
+	return ioctl(fd, SIOCADDRT, &rt) < 0 && errno != EEXIST ? -errno : 0;
+}
+
 static int set_gateway(int fd, const char *text)
 {
 	struct rtentry rt = { .rt_flags = RTF_UP | RTF_GATEWAY };
 	struct in_addr in, any = { 0 };
+	int r;
 
 	if (inet_pton(AF_INET, text, &in) != 1)
 		return -EINVAL;
+	r = set_on_link(fd, in);
+	if (r < 0)
+		return r;
 	put_address(&rt.rt_dst, any);
 	put_address(&rt.rt_genmask, any);
 	/* every default route of before, whatever its gateway */
@@ -122,6 +146,22 @@ static int set_gateway(int fd, const char *text)
 	rt.rt_flags = RTF_UP | RTF_GATEWAY;
 	put_address(&rt.rt_gateway, in);
 	return ioctl(fd, SIOCADDRT, &rt) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* Known for ever, so that nobody is asked and nobody can answer */
+static int set_gateway_mac(int fd, const char *gateway, const char *mac)
+{
+	struct arpreq a = { .arp_flags = ATF_PERM | ATF_COM, .arp_dev = INTERFACE };
+	struct in_addr in;
+	int r;
+
+	if (inet_pton(AF_INET, gateway, &in) != 1)
+		return -EINVAL;
+	put_address(&a.arp_pa, in);
+	r = parse_mac(mac, &a.arp_ha);
+	if (r < 0)
+		return r;
+	return ioctl(fd, SIOCSARP, &a) < 0 ? -errno : 0;
 }
 
 static int set_dns(const char *text)
@@ -156,6 +196,10 @@ int net_configure(const struct args *g, const char **ret_what)
 	if (r == 0 && args_have(g, DCLW_TAG_GATEWAY)) {
 		*ret_what = "default route";
 		r = set_gateway(fd, g->gateway);
+	}
+	if (r == 0 && args_have(g, DCLW_TAG_GATEWAY_MAC)) {
+		*ret_what = "gateway's MAC address";
+		r = args_have(g, DCLW_TAG_GATEWAY) ? set_gateway_mac(fd, g->gateway, g->gateway_mac) : -EINVAL;
 	}
 	if (r == 0 && args_have(g, DCLW_TAG_DNS)) {
 		*ret_what = "resolver";

@@ -48,6 +48,7 @@ static const struct tag_spec {
 	STR(DCLW_TAG_GATEWAY, K_STR, gateway),
 	STR(DCLW_TAG_DNS, K_STR, dns),
 	STR(DCLW_TAG_MAC, K_STR, mac),
+	STR(DCLW_TAG_GATEWAY_MAC, K_STR, gateway_mac),
 };
 
 #define WRITES 1u	/* refused while frozen */

@@ -22,7 +22,7 @@ struct args {
 	uint64_t token, offset, time;
 	uint32_t pid, in, out, err, stream, rows, cols, signal, group, mode, depth, recursive, port;
 	char user[256], cwd[PATH_MAX], path[PATH_MAX], path2[PATH_MAX];
-	char hostname[65], machine_id[33], address[64], gateway[64], dns[64], mac[32];
+	char hostname[65], machine_id[33], address[64], gateway[64], dns[64], mac[32], gateway_mac[32];
 	const uint8_t *entropy;
 	size_t entropy_len;
 	const uint8_t *tlvs;		/* all of them, for the repeated ones; well formed */

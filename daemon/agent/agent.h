@@ -254,7 +254,7 @@ int agent_connect_port(struct agent *a, uint16_t port, struct agent_stream *in,
 
 struct agent_identity {
 	const char *hostname, *machine_id;	/* machine_id: 32 hex */
-	const char *address, *gateway, *dns, *mac;	/* NULL = leave */
+	const char *address, *gateway, *gateway_mac, *dns, *mac;	/* NULL = leave */
 	const void *entropy;
 	size_t entropy_len;
 	uint64_t time_nsec;			/* CLOCK_REALTIME to set; 0 = leave */

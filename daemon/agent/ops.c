@@ -315,6 +315,7 @@ int agent_set_identity(struct agent *a, const struct agent_identity *id, agent_d
 	put_opt(&w, DCLW_TAG_MACHINE_ID, id->machine_id);
 	put_opt(&w, DCLW_TAG_ADDRESS, id->address);
 	put_opt(&w, DCLW_TAG_GATEWAY, id->gateway);
+	put_opt(&w, DCLW_TAG_GATEWAY_MAC, id->gateway_mac);
 	put_opt(&w, DCLW_TAG_DNS, id->dns);
 	put_opt(&w, DCLW_TAG_MAC, id->mac);
 	if (id->entropy_len > 0)

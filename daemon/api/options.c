@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "policy/policy.h"
 #include "util/clock.h"
 
 static int complain(char **ret_detail, const char *format, ...) _printf_(2, 3);
@@ -321,6 +322,8 @@ enum fault api_options_parse(struct manager *m, json_object *body, struct sandbo
 			r = parse_lifecycle(body, ret, ret_detail);
 		if (r == 0)
 			r = parse_scalars(m, body, ret, ret_detail);
+		if (r == 0)
+			r = policy_parse(ret->network, ret->inspection, &ret->policy, ret_detail);
 		if (r != 0)
 			fault = r == -EINVAL ? FAULT_BAD_FIELD : FAULT_INTERNAL;
 	}

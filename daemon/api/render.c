@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The sandbox object of the contract (section 2.1), with what this project adds at its end. */
 #include "api/api.h"
+#include "policy/policy.h"
 #include "util/clock.h"
 
 #define ENVD_PORT 49983
@@ -18,18 +19,19 @@ static void put_echo(json_object *o, const char *key, json_object *value)
 	json_put(o, key, value ? json_object_get(value) : NULL);
 }
 
-/* This version inspects and forwards nothing: every sandbox's egress is closed, and says so. */
+/* What of the policy is in force, and what of it is not and therefore closed */
 static json_object *policy_enforcement(const struct sandbox *sb)
 {
+	const struct policy *policy = sb->options.policy;
 	json_object *o = json_object_new_object();
 
 	if (!o)
 		return NULL;
-	json_put_string(o, "egress", "closed");
-	json_put_string(o, "reason", sb->options.inspection ? "inspection_unavailable" : "egress_unavailable");
+	json_put_string(o, "egress", policy ? policy_mode(policy) : "closed");
+	json_put_string(o, "reason", sb->options.inspection ? "inspection_unavailable" : NULL);
 	json_put_string(o, "message", sb->options.inspection ?
 			"The policy asks for traffic to be inspected, which this version cannot do; all egress stays closed." :
-			"This version opens no egress; all traffic from the sandbox is dropped.");
+			NULL);
 	return o;
 }
 

@@ -5,7 +5,7 @@
  *	slot    wait for one of boots_at_once
  *	files   state directory, run directory, sandbox.json (state creating)
  *	disk    overlay over the template                                  (worker)
- *	rules   tap, then its closed network rules                         (loop, worker)
+ *	rules   tap, then the rules of its network policy                  (loop, worker)
  *	domain  libvirt starts QEMU with the vCPUs stopped                 (worker)
  *	scope   QEMU's process moves into declaw-sbx-....scope             (bus)
  *	run     the vCPUs go; until here not one guest instruction ran     (worker)
@@ -23,6 +23,7 @@
 #include "core/console.h"
 #include "core/admission.h"
 #include "core/disk.h"
+#include "core/egress.h"
 #include "core/ends.h"
 #include "core/hibernate.h"
 #include "core/manager.h"
@@ -121,7 +122,7 @@ static void ident_done(void *userdata, int error)
 static void create_ident(struct sandbox *sb)
 {
 	uint8_t entropy[64], mid[16];
-	char machine_id[33];
+	char machine_id[33], address[EGRESS_ADDRESS_MAX];
 	struct agent_identity ident = {
 		.hostname = sb->id,
 		.machine_id = machine_id,
@@ -130,6 +131,7 @@ static void create_ident(struct sandbox *sb)
 		.time_nsec = clock_realtime() * NSEC_PER_USEC,
 	};
 
+	egress_identity(sb, address, &ident);
 	random_bytes(entropy, sizeof(entropy));
 	random_bytes(mid, sizeof(mid));
 	hex_encode(mid, sizeof(mid), machine_id);
@@ -388,7 +390,7 @@ static void disk_made(void *userdata, int error, const char *message)
 	}
 	sb->held |= HELD_RULES;
 	sandbox_step_begin(sb);
-	firewall_sandbox_close(sb->manager->firewall, ident_short(sb->id), sb->tap, rules_done, sb);
+	egress_rules(sb, rules_done, sb);
 }
 
 int sandbox_make_dirs(struct sandbox *sb)
@@ -533,6 +535,8 @@ enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_o
 	if (sandbox_new(m, id, owner, options, &sb) < 0)
 		return FAULT_INTERNAL;
 	sb->created_usec = clock_realtime();
+	if (egress_prepare(sb) < 0)
+		return FAULT_INTERNAL;
 	if (sandbox_wait(&sb->create_waiters, fn, userdata) < 0)
 		return FAULT_INTERNAL;
 	if (manager_add(m, sb) < 0) {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "core/disk.h"
+#include "core/egress.h"
 #include "core/manager.h"
 #include "core/pause.h"
 #include "util/clock.h"
@@ -364,7 +365,7 @@ void hibernate_restore(struct sandbox *sb)
 		return;
 	}
 	sandbox_step_begin(sb);
-	firewall_sandbox_close(sb->manager->firewall, ident_short(sb->id), sb->tap, restore_closed, sb);
+	egress_rules(sb, restore_closed, sb);
 }
 
 /* --- recovery --- */

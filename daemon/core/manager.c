@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The manager: adapters, the set of sandboxes, readiness, sweeping. See manager.h. */
+#include "core/egress.h"
 #include "core/manager.h"
 
 #include <fcntl.h>
@@ -439,7 +440,7 @@ int manager_start(struct manager *m, void (*on_ready)(void *userdata), void *use
 		r = metrics_start(m);
 	if (r < 0)
 		return log_error_errno(r, "The daemon cannot start: %m");
-	firewall_setup(m->firewall, on_firewall_ready, m);
+	egress_setup(m, on_firewall_ready, m);
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "core/egress.h"
 #include "core/hibernate.h"
 #include "core/manager.h"
 #include "core/pause.h"
@@ -168,7 +169,7 @@ static void adopt(struct recovery *rc, struct sandbox *sb, const struct virt_dom
 		return;
 	}
 	sandbox_ref(sb);
-	firewall_sandbox_close(rc->m->firewall, ident_short(sb->id), sb->tap, rules_again, sb);
+	egress_rules(sb, rules_again, sb);
 	if (!adopt_agent(sb)) {
 		sandbox_destroy(sb, SANDBOX_END_CRASH, NULL, NULL);
 	} else if (sb->state == SANDBOX_RUNNING && !d->paused) {

@@ -10,6 +10,7 @@
 #include "core/metrics.h"
 #include "core/proc.h"
 #include "net/tap.h"
+#include "policy/policy.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -83,6 +84,7 @@ void sandbox_options_done(struct sandbox_options *o)
 	cleanup_jsonp(&o->network);
 	cleanup_jsonp(&o->security);
 	cleanup_jsonp(&o->lifecycle);
+	policy_free(o->policy);
 	memset(o, 0, sizeof(*o));
 }
 

@@ -36,6 +36,7 @@ struct manager;
 struct agent;
 struct console;
 struct metrics;
+struct policy;
 struct template;
 
 enum sandbox_state {
@@ -86,6 +87,7 @@ struct sandbox_options {
 	uint64_t timeout_sec;		/* 0 = none */
 	json_object *metadata, *envs;	/* {str: str}, never NULL after parsing */
 	json_object *network, *security, *lifecycle;	/* as received */
+	struct policy *policy;		/* network and inspection, parsed; NULL: egress.c closes */
 	char *tier;			/* of the key it was created with; NULL = without limits */
 	char *idem_key, *idem_hash;	/* of the request; NULL = without */
 	char *policy_text;		/* JSON text for DECLAW_SECURITY_POLICY, "{}" without a policy */
@@ -146,6 +148,7 @@ struct sandbox {
 	pid_t pid;
 	char tap[16];
 	char mac[18];
+	char address[16], gateway[16];	/* egress.c */
 	char uuid[37];
 	char unit[64];			/* declaw-sbx-xxxxxxxxxx.scope */
 	struct agent *agent;

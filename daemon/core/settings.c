@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "core/tier.h"
+#include "policy/policy.h"
 #include "util/clock.h"
 #include "util/conf.h"
 #include "util/str.h"
@@ -72,6 +73,12 @@ static const struct conf_key settings_keys[] = {
 	ROW("host", "accelerator_probe_timeout", CONF_USEC, accel_probe_usec, RANGE(USEC_PER_SEC, 600 * USEC_PER_SEC)),
 	ROW("host", "tsc_khz", CONF_U64, tsc_khz, RANGE(0, 100000000)),
 	ROW("host", "workers", CONF_U64, workers, RANGE(6, 64)),
+	ROW("egress", "network", CONF_STRING, network),
+	ROW("egress", "allow_private", CONF_LIST, allow_private),
+	ROW("egress", "blocked", CONF_ENUM, blocked, .choices = "reset|drop"),
+	ROW("egress", "upstream_dns", CONF_LIST, upstream_dns),
+	ROW("egress", "proxy_user", CONF_STRING, proxy_user),
+	ROW("egress", "audit_max", CONF_U64, audit_max, RANGE(100, 10000000)),
 	ROW("log", "level", CONF_ENUM, log_level, .choices = "emerg|alert|crit|err|warning|notice|info|debug"),
 	TIER("vcpus_max", CONF_U64, vcpus_max, RANGE(0, 1024)),
 	TIER("memory_mb_max", CONF_U64, memory_mb_max, RANGE(0, 1ull << 30)),
@@ -121,6 +128,13 @@ static const char settings_defaults[] =
 	"accelerator_probe_timeout = 20s\n"
 	"tsc_khz = 0\n"
 	"workers = 12\n"
+	"[egress]\n"
+	"network = 10.214.0.0/16\n"
+	"allow_private = none\n"
+	"blocked = reset\n"
+	"upstream_dns = system\n"
+	"proxy_user = declaw-proxy\n"
+	"audit_max = 100000\n"
 	"[log]\n"
 	"level = info\n"
 	"[tier default]\n"
@@ -145,6 +159,33 @@ static const char settings_defaults[] =
 	"creates_per_second = 10\n"
 	"runtime_max = 24h\n";
 
+bool settings_list_is(char *const *list, const char *word)
+{
+	return list && list[0] && !list[1] && str_eq(list[0], word);
+}
+
+/* Ranges are text to the table of keys; here they must be ranges */
+static int check_egress(const struct settings *s, char **ret_error)
+{
+	struct policy_net n;
+
+	if (policy_net_parse(s->network, &n) < 0 || n.bits < 8 || n.bits > 24) {
+		*ret_error = str_format("[egress] network = %s: must be a range of IPv4 addresses from /8 to /24", s->network);
+		return -EINVAL;
+	}
+	for (size_t i = 0; s->allow_private && s->allow_private[i] && !settings_list_is(s->allow_private, "none"); i++)
+		if (policy_net_parse(s->allow_private[i], &n) < 0) {
+			*ret_error = str_format("[egress] allow_private: %s is no range of IPv4 addresses", s->allow_private[i]);
+			return -EINVAL;
+		}
+	for (size_t i = 0; s->upstream_dns && s->upstream_dns[i] && !settings_list_is(s->upstream_dns, "system"); i++)
+		if (policy_net_parse(s->upstream_dns[i], &n) < 0 || n.bits != 32) {
+			*ret_error = str_format("[egress] upstream_dns: %s is no IPv4 address", s->upstream_dns[i]);
+			return -EINVAL;
+		}
+	return 0;
+}
+
 int settings_load(struct settings *s, const char *path, bool required, char **ret_error)
 {
 	_cleanup_free_ char *dir = NULL;
@@ -163,7 +204,8 @@ int settings_load(struct settings *s, const char *path, bool required, char **re
 	dir = str_format("%s.d", path);
 	if (!dir)
 		return -ENOMEM;
-	return conf_load_dir(dir, settings_keys, s, ret_error);
+	r = conf_load_dir(dir, settings_keys, s, ret_error);
+	return r < 0 ? r : check_egress(s, ret_error);
 }
 
 void settings_done(struct settings *s)

@@ -10,6 +10,7 @@
 struct tier;
 
 enum { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
+enum { BLOCKED_RESET, BLOCKED_DROP };
 
 struct settings {
 	/* [api] */
@@ -24,6 +25,11 @@ struct settings {
 	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *libvirt_log_dir, *emulator;
 	int accelerator;
 	uint64_t accel_probe_usec, tsc_khz, workers;
+	/* [egress] */
+	char *network, *proxy_user;
+	char **allow_private, **upstream_dns;
+	int blocked;
+	uint64_t audit_max;
 	/* [log] */
 	int log_level;
 	/* [tier NAME] */
@@ -33,6 +39,8 @@ struct settings {
 
 /* Defaults, then path (may be absent when !required), then path + ".d". error: malloc'ed sentence. */
 int settings_load(struct settings *s, const char *path, bool required, char **ret_error);
+/* The list is this one word, which stands for something else than itself (none, system) */
+bool settings_list_is(char *const *list, const char *word);
 void settings_done(struct settings *s);
 
 #endif

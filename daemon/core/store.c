@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/egress.h"
 #include "core/manager.h"
 #include "util/clock.h"
 #include "util/fileio.h"
@@ -38,7 +39,7 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		{ "template_id", sb->template_id }, { "state", sandbox_state_name(sb->state) },
 		{ "end", sandbox_end_name(sb->end) }, { "envd_token", sb->envd_token },
 		{ "moving", sandbox_move_name(sb->moving) }, { "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
-		{ "tier", sb->options.tier }, { "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
+		{ "address", sb->address }, { "tier", sb->options.tier }, { "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
 		{ "idem_reply", sb->idem_reply },
 	};
 	const struct { const char *key; uint64_t value; } numbers[] = {
@@ -182,6 +183,7 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 		return -ENOMEM;
 	snprintf(sb->envd_token, sizeof(sb->envd_token), "%s", get_text(o, "envd_token"));
 	snprintf(sb->traffic_token, sizeof(sb->traffic_token), "%s", get_text(o, "traffic_token"));
+	snprintf(sb->address, sizeof(sb->address), "%s", get_text(o, "address"));
 	snprintf(sb->uuid, sizeof(sb->uuid), "%s", get_text(o, "uuid"));
 	sb->state = sandbox_state_from_name(get_text(o, "state"));
 	sb->end = sandbox_end_from_name(get_text(o, "end"));
@@ -205,6 +207,11 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 	sb->destroying = sb->state == SANDBOX_KILLED;
 	sb->pid = (pid_t)get_number(o, "pid");
 	sb->agent_id = strtoull(get_text(o, "agent_id"), NULL, 16);
+	if (sb->state != SANDBOX_KILLED) {
+		r = egress_prepare(sb);
+		if (r < 0)
+			return r;
+	}
 	*ret = TAKE_PTR(sb);
 	return 0;
 }

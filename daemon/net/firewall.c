@@ -2,7 +2,7 @@
 /*
  * One nft_ctx, used by one worker at a time (lane NFT has room for one job).
  *
- * The JSON is built on the loop and run on the worker; text comes back and is read on the loop. libnftables reports
+ * The text is built on the loop and run on the worker; text comes back and is read on the loop. libnftables reports
  * failures as text only, so the errors that matter are recognised by the kernel's sentence (the daemon never sets a
  * locale). The context lives until the last job is over, even when the firewall is freed before.
  */
@@ -34,10 +34,11 @@ struct nft_call {
 	struct firewall *firewall;	/* NULL: freed, and the callback has been called */
 	struct context *context;
 	char *json;
-	bool list;
+	enum { CALL_DONE, CALL_LIST, CALL_SHOW } kind;
 	union {
 		firewall_done_fn done;
 		firewall_list_fn list;
+		firewall_show_fn show;
 	} fn;
 	void *userdata;
 	/* results */
@@ -70,7 +71,7 @@ static struct context *context_new(void)
 		free(c);
 		return NULL;
 	}
-	/* JSON in both directions; numbers instead of names that the host's databases decide. */
+	/* Answers are JSON; numbers instead of names that the host's databases decide. */
 	nft_ctx_output_set_flags(c->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL);
 	return c;
 }
@@ -96,18 +97,67 @@ static char *message_copy(const char *s)
 	return strndup(s, strcspn(s, "\n"));
 }
 
+/* Rows of one answer behind those of the others */
+static int rows_append(json_object *rows, const char *output)
+{
+	_cleanup_json_ json_object *root = NULL;
+	json_object *more;
+	const char *why;
+
+	if (strlen(output) > LIST_MAX_BYTES || json_parse(output, strlen(output), &root, &why) != 0 ||
+	    json_get_array(root, "nftables", &more) != 0)
+		return -EIO;
+	for (size_t i = 0; i < json_object_array_length(more); i++)
+		if (json_object_array_add(rows, json_object_get(json_object_array_get_idx(more, i))) < 0)
+			return -ENOMEM;
+	return 0;
+}
+
+/* Line by line: nft 1.0.6 cannot list a chain and a set in one go, and answers each with a document of its own */
+static void call_run_show(struct nft_call *c)
+{
+	_cleanup_json_ json_object *root = json_object_new_object();
+	json_object *rows = json_object_new_array();
+	struct nft_ctx *nft = c->context->nft;
+	char *save = NULL;
+
+	if (!root || !rows || json_put(root, "nftables", rows) < 0) {
+		c->error = -ENOMEM;
+		return;
+	}
+	for (char *line = strtok_r(c->json, "\n", &save); line && c->error == 0; line = strtok_r(NULL, "\n", &save)) {
+		int r = nft_run_cmd_from_buffer(nft, line);
+		const char *output = nft_ctx_get_output_buffer(nft), *errors = nft_ctx_get_error_buffer(nft);
+
+		if (r == 0) {
+			c->error = rows_append(rows, output);
+			continue;
+		}
+		c->message = message_copy(errors && *errors ? errors : "libnftables failed without a message");
+		c->error = error_map(c->message);
+	}
+	c->output = c->error == 0 ? strdup(json_text(root, NULL)) : NULL;
+}
+
 static void call_run(void *arg)
 {
 	struct nft_call *c = arg;
 	struct nft_ctx *nft = c->context->nft;
-	int r = nft_run_cmd_from_buffer(nft, c->json);
-	/* Both must be fetched each time: this is what empties them. */
-	const char *output = nft_ctx_get_output_buffer(nft), *errors = nft_ctx_get_error_buffer(nft);
+	const char *output, *errors;
+	int r;
 
+	if (c->kind == CALL_SHOW) {
+		call_run_show(c);
+		return;
+	}
+	r = nft_run_cmd_from_buffer(nft, c->json);
+	/* Both must be fetched each time: this is what empties them. */
+	output = nft_ctx_get_output_buffer(nft);
+	errors = nft_ctx_get_error_buffer(nft);
 	if (r != 0) {
 		c->message = message_copy(errors && *errors ? errors : "libnftables failed without a message");
 		c->error = error_map(c->message);
-	} else if (c->list) {
+	} else if (c->kind == CALL_LIST) {
 		c->output = strdup(output ? output : "");
 		c->error = c->output ? 0 : -ENOMEM;
 	}
@@ -159,7 +209,9 @@ static void answer(struct nft_call *c, int error)
 	_cleanup_free_ short_name *names = NULL;
 	size_t n = 0;
 
-	if (c->list) {
+	if (c->kind == CALL_SHOW) {
+		c->fn.show(c->userdata, error, error ? NULL : c->output);
+	} else if (c->kind == CALL_LIST) {
 		if (error == 0)
 			error = parse_names(c->output, &names, &n);
 		c->fn.list(c->userdata, error, (const char (*)[16])names, n);
@@ -258,10 +310,10 @@ static void simple(struct firewall *f, int r, char *json, firewall_done_fn fn, v
 		submit(f, json, &model);
 }
 
-void firewall_setup(struct firewall *f, firewall_done_fn fn, void *userdata)
+void firewall_setup(struct firewall *f, const struct firewall_config *config, firewall_done_fn fn, void *userdata)
 {
 	char *json = NULL;
-	int r = ruleset_base(&json);
+	int r = ruleset_base(config, &json);
 
 	simple(f, r, json, fn, userdata);
 }
@@ -273,6 +325,35 @@ void firewall_sandbox_close(struct firewall *f, const char *short_id, const char
 	int r = ruleset_close(short_id, tap, &json);
 
 	simple(f, r, json, fn, userdata);
+}
+
+void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata)
+{
+	char *text = NULL;
+	int r = ruleset_sandbox(sb, &text);
+
+	simple(f, r, text, fn, userdata);
+}
+
+void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,
+		  firewall_done_fn fn, void *userdata)
+{
+	char *text = NULL;
+	int r = ruleset_pin(short_id, pins, n, &text);
+
+	simple(f, r, text, fn, userdata);
+}
+
+void firewall_show(struct firewall *f, const char *short_id, firewall_show_fn fn, void *userdata)
+{
+	struct nft_call model = { .kind = CALL_SHOW, .fn.show = fn, .userdata = userdata };
+	char *text = NULL;
+	int r = ruleset_show(short_id, &text);
+
+	if (r < 0)
+		answer(&model, r);
+	else
+		submit(f, text, &model);
 }
 
 struct removal {
@@ -308,7 +389,7 @@ void firewall_sandbox_remove(struct firewall *f, const char *short_id, const cha
 
 void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata)
 {
-	struct nft_call model = { .list = true, .fn.list = fn, .userdata = userdata };
+	struct nft_call model = { .kind = CALL_LIST, .fn.list = fn, .userdata = userdata };
 	char *json = NULL;
 	int r = ruleset_list(&json);
 

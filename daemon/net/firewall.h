@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nftables through libnftables: one context on one worker lane, JSON in, one buffer = one transaction.
+ * nftables through libnftables: one context on one worker lane, text in, JSON out, one buffer = one transaction.
  *
  * Table `inet declaw` (and `netdev`-level drops where needed) holds a verdict map by input interface; a sandbox is one
  * chain, its sets and counters and one map element, added and removed in one transaction each. An interface of ours
@@ -15,6 +15,8 @@
 
 #include <stddef.h>
 
+#include "net/ruleset.h"
+
 struct firewall;
 struct workers;
 
@@ -24,8 +26,17 @@ typedef void (*firewall_list_fn)(void *userdata, int error, const char (*names)[
 
 int firewall_new(struct workers *workers, struct firewall **ret);
 struct firewall *firewall_free(struct firewall *f);
+/* nft's JSON of a sandbox's chain and sets, counters included; NULL on error. Borrowed. */
+typedef void (*firewall_show_fn)(void *userdata, int error, const char *json);
+
 /* Creates the table, base chains and map when absent, leaves sandboxes' chains alone: safe at every start. */
-void firewall_setup(struct firewall *f, firewall_done_fn fn, void *userdata);
+void firewall_setup(struct firewall *f, const struct firewall_config *config, firewall_done_fn fn, void *userdata);
+/* Puts the policy's rules in the place of what the sandbox had. */
+void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata);
+/* -ENOENT without firewall_sandbox_set() before */
+void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,
+		  firewall_done_fn fn, void *userdata);
+void firewall_show(struct firewall *f, const char *short_id, firewall_show_fn fn, void *userdata);
 /* Closed: everything from the tap is counted and dropped. Replaces what the sandbox had. */
 void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
 			    void *userdata);

@@ -1,31 +1,68 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nftables as JSON. One document is one transaction: all of it or nothing.
+ * nftables as text. One text is one transaction: all of it or nothing.
  *
- * Closed is the default in three layers, none of which depends on a sandbox's own rules:
- *  - what comes from an interface dcl* is dispatched in prerouting, before connection tracking: through the map to the
- *    sandbox's chain, and dropped when there is no element or the chain returns;
- *  - input and forward drop what comes from dcl*, forward and output what would go to it;
- *  - ARP from and to dcl* is dropped in a table of the arp family, because the inet family never sees it.
- * Base chains are flushed and filled again in one transaction, so an upgrade never leaves a gap. nftables 1.0.6 has no
+ * Closed is the default in three layers, none of which depends on a sandbox's own rules: see nft/declaw-base.nft, which
+ * is built in. A sandbox's chain is flushed and filled again in the same transaction, so that a change of policy never
+ * leaves a gap, and it judges every packet, so that a change holds for old connections too. nftables 1.0.6 has no
  * "destroy": removal adds first what it deletes, which succeeds whether it was there or not.
+ *
+ * What a sandbox's chain costs does not depend on other sandboxes: the dispatch is a map, ranges are interval sets.
  */
+#include <stdarg.h>
 #include <string.h>
 
+#include "net/nft-base.h"
 #include "net/ruleset.h"
-#include "util/json.h"
+#include "policy/policy.h"
+#include "util/str.h"
 
-#define TABLE "declaw"
-#define MAP "sandboxes"
-#define OURS "dcl*"
 #define SHORT_MAX 16
 #define IFNAME_MAX 15
+#define FORWARD "meta mark set 0xdec10001 accept"
+#define PROXY "meta mark set 0xdec10002 accept"
 
-/* Collects commands; the first failure stays in r, and every function does nothing after it. */
-struct doc {
-	json_object *commands;
+/* Collects lines; the first failure stays in r, and nothing is added after it. */
+struct text {
+	char *s;
+	size_t len;
 	int r;
 };
+
+static void say(struct text *t, const char *format, ...) _printf_(2, 3);
+static void say(struct text *t, const char *format, ...)
+{
+	_cleanup_free_ char *line = NULL;
+	size_t len;
+	va_list ap;
+	char *s;
+
+	if (t->r < 0)
+		return;
+	va_start(ap, format);
+	if (vasprintf(&line, format, ap) < 0)
+		line = NULL;
+	va_end(ap);
+	len = line ? strlen(line) : 0;
+	s = line ? realloc(t->s, t->len + len + 1) : NULL;
+	if (!s) {
+		t->r = -ENOMEM;
+		return;
+	}
+	memcpy(s + t->len, line, len + 1);
+	t->s = s;
+	t->len += len;
+}
+
+static int text_take(struct text *t, char **ret)
+{
+	if (t->r < 0) {
+		free(t->s);
+		return t->r;
+	}
+	*ret = t->s;
+	return 0;
+}
 
 static bool name_ok(const char *s, size_t max)
 {
@@ -34,252 +71,212 @@ static bool name_ok(const char *s, size_t max)
 	return n > 0 && n <= max && !s[n];
 }
 
-static void put(struct doc *d, json_object *o, const char *key, json_object *value)
+static bool mac_ok(const char *s)
 {
-	if (!value || !o) {
-		json_object_put(value);
-		d->r = -ENOMEM;
-	} else if (json_put(o, key, value) < 0) {
-		d->r = -ENOMEM;
-	}
+	return s && strlen(s) == 17 && strspn(s, "0123456789abcdef:") == 17;
 }
 
-static json_object *object1(struct doc *d, const char *key, json_object *value)
+static bool range_ok(const char *s)
 {
-	json_object *o = json_object_new_object();
+	struct policy_net n;
 
-	put(d, o, key, value);
-	return o;
+	return s && policy_net_parse(s, &n) == 0;
 }
 
-static json_object *text(const char *s)
+static bool names_ok(const char *short_id, const char *tap)
 {
-	return json_object_new_string(s);
+	return name_ok(short_id, SHORT_MAX) && (!tap || name_ok(tap, IFNAME_MAX));
 }
 
-static void array_add(struct doc *d, json_object *array, json_object *value)
+int ruleset_base(const struct firewall_config *config, char **ret)
 {
-	if (!array || !value || json_object_array_add(array, value) < 0) {
-		json_object_put(value);
-		d->r = -ENOMEM;
-	}
-}
+	struct text t = { 0 };
 
-/* {"add": {"chain": {"family": ..., "table": "declaw", ...}}}; returns the innermost object, owned by the document. */
-static json_object *command(struct doc *d, const char *verb, const char *kind, const char *family)
-{
-	json_object *body = json_object_new_object();
-
-	put(d, body, "family", text(family));
-	put(d, body, strcmp(kind, "table") == 0 ? "name" : "table", text(TABLE));
-	array_add(d, d->commands, object1(d, verb, object1(d, kind, body)));
-	return d->r < 0 ? NULL : body;
-}
-
-static void chain(struct doc *d, const char *verb, const char *family, const char *name)
-{
-	put(d, command(d, verb, "chain", family), "name", text(name));
-}
-
-static void base_chain(struct doc *d, const char *family, const char *name, const char *hook, int priority)
-{
-	json_object *body = command(d, "add", "chain", family);
-
-	put(d, body, "name", text(name));
-	put(d, body, "type", text("filter"));
-	put(d, body, "hook", text(hook));
-	put(d, body, "prio", json_object_new_int(priority));
-	put(d, body, "policy", text("accept"));
-	chain(d, "flush", family, name);
-}
-
-static json_object *meta(struct doc *d, const char *key)
-{
-	return object1(d, "meta", object1(d, "key", text(key)));
-}
-
-static json_object *match_ours(struct doc *d, const char *key)
-{
-	json_object *m = json_object_new_object();
-
-	put(d, m, "op", text("=="));
-	put(d, m, "left", meta(d, key));
-	put(d, m, "right", text(OURS));
-	return object1(d, "match", m);
-}
-
-/* A statement without arguments, {"drop": null}. */
-static json_object *statement(struct doc *d, const char *name)
-{
-	json_object *o = json_object_new_object();
-
-	if (!o || json_put(o, name, NULL) < 0)
-		d->r = -ENOMEM;
-	return o;
-}
-
-static json_object *jump(struct doc *d, const char *target)
-{
-	return object1(d, "jump", object1(d, "target", text(target)));
-}
-
-static void rule(struct doc *d, const char *family, const char *in_chain, json_object *a, json_object *b,
-		 json_object *c)
-{
-	json_object *body = command(d, "add", "rule", family), *expr = json_object_new_array();
-
-	put(d, body, "chain", text(in_chain));
-	array_add(d, expr, a);
-	if (b)
-		array_add(d, expr, b);
-	if (c)
-		array_add(d, expr, c);
-	put(d, body, "expr", expr);
-}
-
-static void rule_drop_ours(struct doc *d, const char *family, const char *in_chain, const char *key)
-{
-	rule(d, family, in_chain, match_ours(d, key), statement(d, "counter"), statement(d, "drop"));
-}
-
-static json_object *dispatch(struct doc *d)
-{
-	json_object *v = json_object_new_object();
-
-	put(d, v, "key", meta(d, "iifname"));
-	put(d, v, "data", text("@" MAP));
-	return object1(d, "vmap", v);
-}
-
-static void map(struct doc *d)
-{
-	json_object *body = command(d, "add", "map", "inet");
-
-	put(d, body, "name", text(MAP));
-	put(d, body, "type", text("ifname"));
-	put(d, body, "map", text("verdict"));
-}
-
-static void element(struct doc *d, const char *verb, const char *tap, const char *target)
-{
-	json_object *body = command(d, verb, "element", "inet");
-	json_object *pair = json_object_new_array(), *list = json_object_new_array();
-
-	put(d, body, "name", text(MAP));
-	array_add(d, pair, text(tap));
-	array_add(d, pair, jump(d, target));
-	array_add(d, list, pair);
-	put(d, body, "elem", list);
-}
-
-static int doc_take(struct doc *d, char **ret)
-{
-	_cleanup_json_ json_object *root = object1(d, "nftables", d->commands);
-	const char *s = d->r < 0 ? NULL : json_text(root, NULL);
-	char *copy = s ? strdup(s) : NULL;
-
-	if (!copy)
-		return d->r < 0 ? d->r : -ENOMEM;
-	*ret = copy;
-	return 0;
-}
-
-#define DOC_INIT { .commands = json_object_new_array() }
-
-static void base_inet(struct doc *d)
-{
-	command(d, "add", "table", "inet");
-	map(d);
-	chain(d, "add", "inet", "sandbox");
-	chain(d, "flush", "inet", "sandbox");
-	rule(d, "inet", "sandbox", dispatch(d), NULL, NULL);
-	rule(d, "inet", "sandbox", statement(d, "counter"), statement(d, "drop"), NULL);
-	base_chain(d, "inet", "prerouting", "prerouting", -300);
-	rule(d, "inet", "prerouting", match_ours(d, "iifname"), jump(d, "sandbox"), NULL);
-	base_chain(d, "inet", "input", "input", -10);
-	rule_drop_ours(d, "inet", "input", "iifname");
-	base_chain(d, "inet", "forward", "forward", -10);
-	rule_drop_ours(d, "inet", "forward", "iifname");
-	rule_drop_ours(d, "inet", "forward", "oifname");
-	base_chain(d, "inet", "output", "output", -10);
-	rule_drop_ours(d, "inet", "output", "oifname");
-}
-
-static void base_arp(struct doc *d)
-{
-	command(d, "add", "table", "arp");
-	base_chain(d, "arp", "input", "input", -10);
-	rule_drop_ours(d, "arp", "input", "iifname");
-	base_chain(d, "arp", "output", "output", -10);
-	rule_drop_ours(d, "arp", "output", "oifname");
-}
-
-int ruleset_base(char **ret)
-{
-	struct doc d = DOC_INIT;
-
-	base_inet(&d);
-	base_arp(&d);
-	return doc_take(&d, ret);
-}
-
-static int sandbox_chain(const char *short_id, const char *tap, char ret[32])
-{
-	if (!name_ok(short_id, SHORT_MAX) || !name_ok(tap, IFNAME_MAX))
+	if (!range_ok(config->network))
 		return -EINVAL;
-	snprintf(ret, 32, RULESET_CHAIN_PREFIX "%s", short_id);
-	return 0;
+	say(&t, "%s", nft_base);
+	say(&t, "flush set inet declaw opened\nflush set inet declaw network\n");
+	say(&t, "add element inet declaw network { %s }\n", config->network);
+	for (size_t i = 0; config->opened && config->opened[i]; i++) {
+		if (!range_ok(config->opened[i]))
+			t.r = t.r < 0 ? t.r : -EINVAL;
+		say(&t, "add element inet declaw opened { %s }\n", config->opened[i]);
+	}
+	if (config->drop)
+		say(&t, "flush chain inet declaw refuse\nadd rule inet declaw refuse counter drop\n");
+	if (config->proxy_uid != (uid_t)-1)
+		say(&t, "add rule inet declaw proxy_out meta skuid %u jump guard\n", (unsigned int)config->proxy_uid);
+	return text_take(&t, ret);
+}
+
+static void rule(struct text *t, const char *id, const char *what)
+{
+	say(t, "add rule inet declaw sbx_%s %s\n", id, what);
+}
+
+static void chain_again(struct text *t, const char *id)
+{
+	say(t, "add chain inet declaw sbx_%s\nflush chain inet declaw sbx_%s\n", id, id);
+}
+
+static void dispatch(struct text *t, const char *id, const char *tap)
+{
+	say(t, "add element inet declaw sandboxes { %s : jump sbx_%s }\n", tap, id);
 }
 
 int ruleset_close(const char *short_id, const char *tap, char **ret)
 {
-	struct doc d = { .r = 0 };
-	char name[32];
-	int r = sandbox_chain(short_id, tap, name);
+	struct text t = { 0 };
 
-	if (r < 0)
-		return r;
-	d.commands = json_object_new_array();
-	chain(&d, "add", "inet", name);
-	chain(&d, "flush", "inet", name);
-	rule(&d, "inet", name, statement(&d, "counter"), statement(&d, "drop"), NULL);
-	element(&d, "add", tap, name);
-	return doc_take(&d, ret);
+	if (!names_ok(short_id, tap))
+		return -EINVAL;
+	chain_again(&t, short_id);
+	rule(&t, short_id, "counter drop");
+	dispatch(&t, short_id, tap);
+	return text_take(&t, ret);
+}
+
+/* A set in its new contents */
+static void nets(struct text *t, const char *id, const char *set, const struct policy_net *v, size_t n)
+{
+	char range[20];
+
+	say(t, "add set inet declaw %s_%s { type ipv4_addr; flags interval; auto-merge; }\n", set, id);
+	say(t, "flush set inet declaw %s_%s\n", set, id);
+	for (size_t i = 0; i < n; i++) {
+		policy_net_format(&v[i], range);
+		say(t, "add element inet declaw %s_%s { %s }\n", set, id, range);
+	}
+}
+
+static void pins(struct text *t, const char *id, const struct firewall_pin *v, size_t n)
+{
+	char addr[20];
+
+	for (size_t i = 0; i < n; i++) {
+		policy_net_format(&(struct policy_net){ .addr = v[i].addr, .bits = 32 }, addr);
+		/* adding does not lengthen the life of what is there: it is taken out first */
+		say(t, "add element inet declaw pin_%s { %s }\ndelete element inet declaw pin_%s { %s }\n", id, addr, id, addr);
+		say(t, "add element inet declaw pin_%s { %s timeout %us }\n", id, addr, v[i].seconds);
+	}
+}
+
+/* Who it is: everything else from this interface does not exist */
+static void rules_spoof(struct text *t, const struct firewall_sandbox *sb)
+{
+	rule(t, sb->short_id, "meta nfproto != ipv4 counter drop");
+	say(t, "add rule inet declaw sbx_%s ether saddr != %s counter drop\n", sb->short_id, sb->mac);
+	say(t, "add rule inet declaw sbx_%s ip saddr != %s counter drop\n", sb->short_id, sb->address);
+	/* options could route around, fragments hide their ports; nothing that a sandbox needs has either */
+	rule(t, sb->short_id, "ip hdrlength > 5 counter drop");
+	rule(t, sb->short_id, "ip frag-off & 0x3fff != 0 counter drop");
+	rule(t, sb->short_id, "meta l4proto != { tcp, udp, icmp } counter drop");
+}
+
+/* Where the last of three kinds of policy sends what no range decides */
+static void rules_rest(struct text *t, const struct firewall_sandbox *sb)
+{
+	const char *id = sb->short_id;
+
+	if (policy_name_checked(sb->policy)) {
+		say(t, "add rule inet declaw sbx_%s tcp flags & (fin | syn | rst | ack) == syn ip daddr @pin_%s counter " PROXY "\n",
+		    id, id);
+		/* a running flow outlives its pin; without a flow these reach nobody */
+		rule(t, id, "tcp flags & (syn | ack) != syn counter " PROXY);
+	} else if (!sb->policy->deny_default) {
+		rule(t, id, "counter " FORWARD);
+	}
+	rule(t, id, "counter goto denied");
+}
+
+static void rules_policy(struct text *t, const struct firewall_sandbox *sb)
+{
+	const char *id = sb->short_id;
+
+	rule(t, id, "tcp flags & (fin | syn | rst | ack) == syn update @syn_rate { ip saddr limit rate over 200/second burst 400 packets } counter drop");
+	rule(t, id, "meta l4proto { tcp, udp } th dport 53 update @dns_rate { ip saddr limit rate over 200/second burst 400 packets } counter drop");
+	/* the resolver says no by itself, with a reason; silence would only cost the guest time */
+	rule(t, id, "meta l4proto { tcp, udp } th dport 53 counter accept");
+	if (sb->policy->closed) {
+		rule(t, id, "counter goto denied");
+		return;
+	}
+	rule(t, id, "jump guard");
+	say(t, "add rule inet declaw sbx_%s ip daddr @allow_%s counter " FORWARD "\n", id, id);
+	if (!sb->policy->deny_default)
+		say(t, "add rule inet declaw sbx_%s ip daddr @deny_%s counter goto denied\n", id, id);
+	rules_rest(t, sb);
+}
+
+int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret)
+{
+	const struct policy *p = sb->policy;
+	struct text t = { 0 };
+
+	if (!names_ok(sb->short_id, sb->tap) || !mac_ok(sb->mac) || !range_ok(sb->address))
+		return -EINVAL;
+	chain_again(&t, sb->short_id);
+	nets(&t, sb->short_id, "allow", p->allow_nets, p->n_allow_nets);
+	nets(&t, sb->short_id, "deny", p->deny_nets, p->n_deny_nets);
+	say(&t, "add set inet declaw pin_%s { type ipv4_addr; flags timeout; size 4096; }\n", sb->short_id);
+	say(&t, "flush set inet declaw pin_%s\n", sb->short_id);
+	pins(&t, sb->short_id, sb->pins, sb->n_pins);
+	rules_spoof(&t, sb);
+	rules_policy(&t, sb);
+	dispatch(&t, sb->short_id, sb->tap);
+	return text_take(&t, ret);
+}
+
+int ruleset_pin(const char *short_id, const struct firewall_pin *v, size_t n, char **ret)
+{
+	struct text t = { 0 };
+
+	if (!names_ok(short_id, NULL) || n == 0)
+		return -EINVAL;
+	pins(&t, short_id, v, n);
+	return text_take(&t, ret);
 }
 
 int ruleset_remove(const char *short_id, const char *tap, char **ret)
 {
-	struct doc d = { .r = 0 };
-	char name[32];
-	int r = sandbox_chain(short_id, tap, name);
+	static const char *const sets[] = { "allow", "deny" };
+	struct text t = { 0 };
+	const char *id = short_id;
 
-	if (r < 0)
-		return r;
-	d.commands = json_object_new_array();
-	chain(&d, "add", "inet", name);
-	element(&d, "add", tap, name);
-	element(&d, "delete", tap, name);
-	chain(&d, "flush", "inet", name);
-	chain(&d, "delete", "inet", name);
-	return doc_take(&d, ret);
+	if (!names_ok(short_id, tap))
+		return -EINVAL;
+	say(&t, "add chain inet declaw sbx_%s\n", id);
+	dispatch(&t, id, tap);
+	say(&t, "delete element inet declaw sandboxes { %s : jump sbx_%s }\n", tap, id);
+	say(&t, "flush chain inet declaw sbx_%s\ndelete chain inet declaw sbx_%s\n", id, id);
+	for (size_t i = 0; i < ELEMENTSOF(sets); i++) {
+		say(&t, "add set inet declaw %s_%s { type ipv4_addr; flags interval; auto-merge; }\n", sets[i], id);
+		say(&t, "delete set inet declaw %s_%s\n", sets[i], id);
+	}
+	say(&t, "add set inet declaw pin_%s { type ipv4_addr; flags timeout; size 4096; }\ndelete set inet declaw pin_%s\n", id, id);
+	return text_take(&t, ret);
 }
 
 int ruleset_list(char **ret)
 {
-	struct doc d = DOC_INIT;
-
 	/* Without a table: a missing one would be an error, and all chains of a family are no more work. */
-	array_add(&d, d.commands, object1(&d, "list", object1(&d, "chains", object1(&d, "family", text("inet")))));
-	return doc_take(&d, ret);
+	*ret = strdup("list chains inet\n");
+	return *ret ? 0 : -ENOMEM;
+}
+
+int ruleset_show(const char *short_id, char **ret)
+{
+	struct text t = { 0 };
+
+	if (!names_ok(short_id, NULL))
+		return -EINVAL;
+	say(&t, "list chain inet declaw sbx_%s\nlist set inet declaw allow_%s\n", short_id, short_id);
+	say(&t, "list set inet declaw deny_%s\nlist set inet declaw pin_%s\n", short_id, short_id);
+	return text_take(&t, ret);
 }
 
 int ruleset_teardown(char **ret)
 {
-	struct doc d = DOC_INIT;
-
-	command(&d, "add", "table", "inet");
-	command(&d, "delete", "table", "inet");
-	command(&d, "add", "table", "arp");
-	command(&d, "delete", "table", "arp");
-	return doc_take(&d, ret);
+	*ret = strdup("add table inet declaw\ndelete table inet declaw\nadd table arp declaw\ndelete table arp declaw\n");
+	return *ret ? 0 : -ENOMEM;
 }

@@ -13,6 +13,12 @@ struct workers;
 
 /* Creates (or adopts) a persistent tap usable by `gid`, up, without IPv6 and ARP. */
 int tap_create(const char *name, gid_t gid);
+/* Gives the host's end its addresses and makes the guest known; any number of times. */
+int tap_network(const char *name, const char *gateway, const char *guest, const char *mac);
+/* The host forwards IPv4; what is forwarded for sandboxes is the firewall's business. */
+int tap_forwarding(void);
+/* The host's end of every tap; guests have it as their gateway's */
+#define TAP_MAC "02:de:c1:aa:00:01"
 /* 0 also when absent; -EBUSY while a QEMU has it. Any thread. */
 int tap_remove(const char *name);
 /* The same on a worker. fn (may be NULL) is called exactly once, on the loop; before this returns only on -ENOMEM. */

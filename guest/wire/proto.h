@@ -181,6 +181,7 @@ enum dclw_tag {
 	DCLW_TAG_DISK_USED = 75,	/* u64 bytes of / */
 	DCLW_TAG_DISK_TOTAL = 76,	/* u64 */
 	DCLW_TAG_CPU_USEC = 77,		/* u64 busy microseconds since boot */
+	DCLW_TAG_GATEWAY_MAC = 79,	/* string; the gateway becomes a permanent neighbour */
 	DCLW_TAG_MESSAGE = 78,		/* string, a sentence for people */
 };
 

@@ -41,7 +41,7 @@ static struct fake_call *firewall_call(enum fake_op op, const char *name, int (*
 	return c;
 }
 
-void firewall_setup(struct firewall *f _unused_, firewall_done_fn fn, void *userdata)
+void firewall_setup(struct firewall *f _unused_, const struct firewall_config *config _unused_, firewall_done_fn fn, void *userdata)
 {
 	firewall_call(FAKE_RULES_SETUP, "(base)", NULL, fn, userdata);
 }
@@ -60,6 +60,13 @@ void firewall_sandbox_close(struct firewall *f _unused_, const char *short_id, c
 	struct fake_call *c = firewall_call(FAKE_RULES_CLOSE, short_id, chain_close, fn, userdata);
 
 	snprintf(c->text, sizeof(c->text), "%s", tap);
+}
+
+void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata)
+{
+	cr_assert_not_null(sb->policy);
+	cr_assert(*sb->address && *sb->mac);
+	firewall_sandbox_close(f, sb->short_id, sb->tap, fn, userdata);
 }
 
 static int chain_remove(struct fake_call *c)
@@ -109,6 +116,17 @@ int tap_create(const char *name, gid_t gid)
 	if ((r == 0 || fake.fail_applied) && !fake_find(FAKE_TAP, name))
 		fake_add(FAKE_TAP, name);
 	return r;
+}
+
+int tap_network(const char *name, const char *gateway _unused_, const char *guest _unused_, const char *mac _unused_)
+{
+	cr_assert_not_null(fake_find(FAKE_TAP, name));
+	return 0;
+}
+
+int tap_forwarding(void)
+{
+	return 0;
 }
 
 static int tap_gone(struct fake_call *c)

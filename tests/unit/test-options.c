@@ -297,7 +297,7 @@ Test(options, limits)
 		{ "envs", NULL, LIMIT_ENV_BYTES / 2, 3, false },
 		{ "metadata", NULL, 1, LIMIT_METADATA, true }, { "metadata", NULL, 1, LIMIT_METADATA + 1, false },
 		{ "metadata", "A", LIMIT_METADATA_BYTES, 1, false },
-		{ "network", "allow_out", LIMIT_NETWORK_ENTRY, 2, true },
+		{ "network", "allow_out", 63, 2, true },
 		{ "network", "allow_out", LIMIT_NETWORK_ENTRY + 1, 2, false },
 		{ "network", "deny_out", 10, LIMIT_NETWORK_ENTRIES, true },
 		{ "network", "deny_out", 10, LIMIT_NETWORK_ENTRIES + 1, false },

@@ -24,6 +24,7 @@
 #include "loop/workers.h"
 #include "net/firewall.h"
 #include "net/tap.h"
+#include "policy/policy.h"
 #include "util/macro.h"
 #include "util/str.h"
 
@@ -61,9 +62,11 @@ static int answer(void)
 	return came ? last_error : -ETIMEDOUT;
 }
 
+static const struct firewall_config config = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1 };
+
 static int setup_rules(void)
 {
-	firewall_setup(fw, on_done, NULL);
+	firewall_setup(fw, &config, on_done, NULL);
 	return answer();
 }
 
@@ -111,19 +114,20 @@ static void test_base_is_the_file(void)
 {
 	const char *srcdir = getenv("srcdir");
 	_cleanup_free_ char *path = str_format("%s/nft/declaw-base.nft", srcdir ? srcdir : ".");
-	_cleanup_free_ char *file = NULL, *json = NULL, *twice = NULL, *empty = NULL, *none = ruleset();
+	_cleanup_free_ char *file = NULL, *built = NULL, *twice = NULL, *empty = NULL, *none = ruleset();
 
 	ok(CMD_OK("nft", "-f", path), "nft takes %s", path);
+	ok(CMD_OK("nft", "add element inet declaw network { 10.214.0.0/16 }"), "and what the configuration adds");
 	file = ruleset();
 	ok(CMD_OK("nft", "flush", "ruleset"), "flushed");
-	ok(setup_rules() == 0, "the daemon's JSON is taken");
-	json = ruleset();
-	ok(file && json && strstr(json, "sandboxes") && str_eq(file, json), "both give the same ruleset");
-	if (!str_eq(file, json))
-		printf("# file %s\n# json %s\n", file, json);
+	ok(setup_rules() == 0, "what is built in is taken: %s", last_message);
+	built = ruleset();
+	ok(file && built && strstr(built, "sandboxes") && str_eq(file, built), "both give the same ruleset");
+	if (!str_eq(file, built))
+		printf("# file %s\n# built %s\n", file, built);
 	ok(setup_rules() == 0, "set up again");
 	twice = ruleset();
-	ok(str_eq(json, twice), "nothing is there twice");
+	ok(str_eq(built, twice), "nothing is there twice");
 	ok(teardown() == 0 && teardown() == 0, "taken down, twice");
 	empty = ruleset();
 	ok(str_eq(empty, none), "nothing is left");
@@ -149,6 +153,74 @@ static void test_sandboxes(void)
 	ok(close_sandbox("no;such", TAP) == -EINVAL, "a bad name never gets to nft: %s", last_message);
 	ok(remove_sandbox(ID, TAP) == 0 && list() == 0, "removed");
 	free(TAKE_PTR(after));
+	after = ruleset();
+	ok(str_eq(before, after), "nothing of it is left");
+	ok(teardown() == 0, "taken down");
+}
+
+/* --- policies: the kernel takes each, any number of times, and nothing is left --- */
+
+static char last_json[65536];
+
+static void on_show(void *userdata _unused_, int error, const char *json)
+{
+	n_answers++;
+	last_error = error;
+	snprintf(last_json, sizeof(last_json), "%s", json ?: "");
+}
+
+static int set_policy(const char *network)
+{
+	json_object *o = json_tokener_parse(network);
+	const struct firewall_pin pins[] = { { 0xcb00710a, 60 }, { 0xcb00710b, 60 } };
+	struct firewall_sandbox spec = {
+		.short_id = ID, .tap = TAP, .mac = "02:00:00:00:00:07", .address = "10.214.0.7", .pins = pins,
+	};
+	struct policy *p = NULL;
+	char *detail = NULL;
+
+	if (policy_parse(o, false, &p, &detail) < 0)
+		return -EINVAL;
+	spec.policy = p;
+	spec.n_pins = policy_name_checked(p) ? 2 : 0;
+	firewall_sandbox_set(fw, &spec, on_done, NULL);
+	policy_free(p);
+	json_object_put(o);
+	return answer();
+}
+
+static void test_policies(void)
+{
+	static const char *const networks[] = {
+		"{}", "{'deny_out':['*']}", "{'allow_out':['203.0.113.0/24','203.0.113.7','203.0.112.0/23']}",
+		"{'allow_out':['a.example.com','203.0.113.7']}", "{'deny_out':['203.0.113.0/24','203.0.113.0/25']}",
+		"{'deny_out':['evil.example.com']}",
+	};
+	const struct firewall_pin pin = { 0xcb007163, 90 };
+	_cleanup_free_ char *before = NULL, *after = NULL;
+
+	ok(setup_rules() == 0, "set up");
+	before = ruleset();
+	for (size_t i = 0; i < ELEMENTSOF(networks); i++) {
+		_cleanup_free_ char *once = NULL, *twice = NULL;
+
+		ok(set_policy(networks[i]) == 0, "%s: %s", networks[i], last_message);
+		once = ruleset();
+		ok(set_policy(networks[i]) == 0, "again: %s", last_message);
+		twice = ruleset();
+		/* but for what a pin has left of its life */
+		ok(strlen(once) + 16 > strlen(twice) && strlen(twice) + 16 > strlen(once), "nothing is there twice");
+	}
+	firewall_pin(fw, ID, &pin, 1, on_done, NULL);
+	ok(answer() == 0, "a pin: %s", last_message);
+	firewall_pin(fw, ID, &pin, 1, on_done, NULL);
+	ok(answer() == 0, "once more");
+	firewall_show(fw, ID, on_show, NULL);
+	ok(answer() == 0 && strstr(last_json, "203.0.113.99") && strstr(last_json, "203.0.113.10") && strstr(last_json, "counter"),
+	   "shown with its counters and pins");
+	firewall_pin(fw, "bbbbbbbbbb", &pin, 1, on_done, NULL);
+	ok(answer() == -ENOENT, "a pin for nobody: %s", last_message);
+	ok(remove_sandbox(ID, TAP) == 0, "removed: %s", last_message);
 	after = ruleset();
 	ok(str_eq(before, after), "nothing of it is left");
 	ok(teardown() == 0, "taken down");
@@ -403,7 +475,7 @@ static void test_free(struct workers *w)
 	n_answers = 0;
 	ok(firewall_new(w, &f) == 0, "another firewall");
 	for (int i = 0; i < 10; i++)
-		firewall_setup(f, on_done, NULL);
+		firewall_setup(f, &config, on_done, NULL);
 	firewall_list(f, on_list, NULL);
 	firewall_free(f);
 	ok(n_answers == 11 && last_error == -ECANCELED, "freed with calls in flight: each is answered");
@@ -427,6 +499,7 @@ int main(void)
 		return EXIT_FAILURE;
 	test_base_is_the_file();
 	test_sandboxes();
+	test_policies();
 	test_packets();
 	test_many();
 	test_free(w);

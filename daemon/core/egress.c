@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Addresses, policies and rules of sandboxes, see egress.h. */
+#include "core/egress.h"
+
+#include <arpa/inet.h>
+#include <pwd.h>
+#include <string.h>
+
+#include "agent/agent.h"
+#include "core/manager.h"
+#include "net/tap.h"
+#include "policy/policy.h"
+#include "util/log.h"
+
+#define DRAWS 256	/* of 65533 addresses, with 4096 sandboxes at most: never needed */
+
+static void address_text(uint32_t addr, char ret[16])
+{
+	struct in_addr in = { htonl(addr) };
+
+	inet_ntop(AF_INET, &in, ret, 16);
+}
+
+static struct policy_net network_of(const struct manager *m)
+{
+	struct policy_net n = { 0 };
+
+	/* settings.c has checked it */
+	policy_net_parse(m->settings.network, &n);
+	return n;
+}
+
+static bool address_taken(const struct manager *m, const char *address)
+{
+	struct sandbox *sb;
+
+	list_foreach(&m->sandboxes, sb, struct sandbox, link)
+		if (str_eq(sb->address, address))
+			return true;
+	return false;
+}
+
+/* At random: an address that was just given back is not the next one, so that nothing of its last life meets it */
+static int address_draw(struct sandbox *sb)
+{
+	const struct policy_net n = network_of(sb->manager);
+	uint32_t size = ~(uint32_t)0 >> n.bits, r;
+	char text[16];
+
+	for (int i = 0; i < DRAWS; i++) {
+		random_bytes(&r, sizeof(r));
+		/* .0 is the network, .1 the gateway, the last one broadcast to some */
+		r = 2 + r % (size - 2);
+		address_text(n.addr + r, text);
+		if (address_taken(sb->manager, text))
+			continue;
+		memcpy(sb->address, text, sizeof(text));
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+int egress_prepare(struct sandbox *sb)
+{
+	struct sandbox_options *o = &sb->options;
+	_cleanup_free_ char *detail = NULL;
+	int r = 0;
+
+	if (!o->policy && policy_parse(o->network, o->inspection, &o->policy, &detail) < 0)
+		log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The policy of %s cannot be read, its network is closed: %s", sb->id,
+			    detail ?: "no memory");
+	if (!*sb->address)
+		r = address_draw(sb);
+	address_text(network_of(sb->manager).addr + 1, sb->gateway);
+	return r;
+}
+
+void egress_rules(struct sandbox *sb, firewall_done_fn fn, void *userdata)
+{
+	struct manager *m = sb->manager;
+	const struct firewall_sandbox spec = {
+		.short_id = ident_short(sb->id),
+		.tap = sb->tap,
+		.mac = sb->mac,
+		.address = sb->address,
+		.policy = sb->options.policy,
+	};
+	int r;
+
+	if (!spec.policy || !*sb->address) {
+		firewall_sandbox_close(m->firewall, spec.short_id, sb->tap, fn, userdata);
+		return;
+	}
+	r = tap_network(sb->tap, sb->gateway, sb->address, sb->mac);
+	if (r < 0)
+		fn(userdata, r, "the sandbox's interface could not be given its addresses");
+	else
+		firewall_sandbox_set(m->firewall, &spec, fn, userdata);
+}
+
+void egress_identity(const struct sandbox *sb, char address[EGRESS_ADDRESS_MAX], struct agent_identity *ret)
+{
+	if (!*sb->address)
+		return;
+	snprintf(address, EGRESS_ADDRESS_MAX, "%s/32", sb->address);
+	ret->address = address;
+	ret->gateway = ret->dns = sb->gateway;
+	ret->gateway_mac = TAP_MAC;
+	ret->mac = sb->mac;
+}
+
+/* --- another policy --- */
+
+struct patch {
+	struct sandbox *sb;
+	struct egress_change old;
+	sandbox_done_fn fn;
+	void *userdata;
+};
+
+static void change_put(struct sandbox *sb, struct egress_change *change)
+{
+	struct egress_change old = { sb->options.network, sb->options.policy };
+
+	sb->options.network = change->network;
+	sb->options.policy = change->policy;
+	*change = old;
+}
+
+static void change_drop(struct egress_change *change)
+{
+	cleanup_jsonp(&change->network);
+	change->policy = policy_free(change->policy);
+}
+
+static void patch_done(void *userdata, int error, const char *message)
+{
+	struct patch *p = userdata;
+	struct sandbox *sb = p->sb;
+
+	/* nft changes all or nothing: after an error the rules are the old ones, and so is the record */
+	if (error < 0) {
+		change_put(sb, &p->old);
+		sandbox_save(sb);
+	}
+	if (error == 0)
+		log_sandbox(LOG_INFO, sb->id, NULL, 0, "The network policy of %s is another one now (%s)", sb->id,
+			    policy_mode(sb->options.policy));
+	p->fn(p->userdata, error < 0 ? FAULT_NO_FIREWALL : FAULT_NONE, message);
+	change_drop(&p->old);
+	sandbox_unref(sb);
+	free(p);
+}
+
+enum fault egress_change(struct sandbox *sb, struct egress_change *change, sandbox_done_fn fn, void *userdata)
+{
+	struct patch *p;
+
+	p = malloc(sizeof(*p));
+	if (!p)
+		return FAULT_INTERNAL;
+	change_put(sb, change);
+	*p = (struct patch){ .sb = sandbox_ref(sb), .old = *change, .fn = fn, .userdata = userdata };
+	*change = (struct egress_change){ NULL, NULL };
+	/* before the rules: after a crash in between the start sets what the record says */
+	sandbox_save(sb);
+	if (sb->held & HELD_RULES)
+		egress_rules(sb, patch_done, p);
+	else
+		patch_done(p, 0, "");	/* on disk: the rules are made when it comes back */
+	return FAULT_NONE;
+}
+
+/* --- base --- */
+
+void egress_setup(struct manager *m, firewall_done_fn fn, void *userdata)
+{
+	const struct passwd *proxy = getpwnam(m->settings.proxy_user);
+	const struct firewall_config config = {
+		.network = m->settings.network,
+		.opened = settings_list_is(m->settings.allow_private, "none") ? NULL : m->settings.allow_private,
+		.drop = m->settings.blocked == BLOCKED_DROP,
+		.proxy_uid = proxy ? proxy->pw_uid : (uid_t)-1,
+	};
+	int r = tap_forwarding();
+
+	if (r < 0)
+		log_error_errno(r, "Forwarding of IPv4 cannot be turned on, no sandbox reaches anything: %m");
+	firewall_setup(m->firewall, &config, fn, userdata);
+}
