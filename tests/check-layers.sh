@@ -19,6 +19,7 @@ allowed()
 	case $1 in
 	util|wire) echo "" ;;
 	policy) echo "util" ;;
+	chan) echo "util policy" ;;
 	loop) echo "util wire" ;;
 	bus|virt|agent|http) echo "util wire loop" ;;
 	net) echo "util loop policy" ;;
@@ -99,7 +100,7 @@ while IFS=: read -r file line header; do
 done <"$work/includes"
 
 # A directory nobody gave a layer would otherwise be allowed nothing and blamed for everything.
-areas="util wire policy loop bus virt net agent http core api main guest"
+areas="util wire policy chan loop bus virt net agent http core api main guest"
 for dir in daemon/*/; do
 	name=$(basename "$dir")
 	case " $areas " in
