@@ -196,7 +196,8 @@ static void rules_policy(struct text *t, const struct firewall_sandbox *sb)
 	rule(t, id, "tcp flags & (fin | syn | rst | ack) == syn update @syn_rate { ip saddr limit rate over 200/second burst 400 packets } counter drop");
 	rule(t, id, "meta l4proto { tcp, udp } th dport 53 update @dns_rate { ip saddr limit rate over 200/second burst 400 packets } counter drop");
 	/* the resolver says no by itself, with a reason; silence would only cost the guest time */
-	rule(t, id, "meta l4proto { tcp, udp } th dport 53 counter accept");
+	rule(t, id, "udp dport 53 counter accept");
+	rule(t, id, "tcp dport 53 fib daddr type local counter accept");
 	if (sb->policy->closed) {
 		rule(t, id, "counter goto denied");
 		return;

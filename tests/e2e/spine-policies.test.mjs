@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createPIIConfig, createSecurityPolicy } from '@declaw/sdk';
 import { get, post } from './lib/api.mjs';
-import { assertOk, assertSandbox } from './lib/check.mjs';
+import { assertError, assertOk, assertSandbox } from './lib/check.mjs';
 import { BOOT_MS, killAll, Sandbox, sh, withSandbox } from './lib/sandbox.mjs';
 
 const policy = {
@@ -26,6 +26,14 @@ async function withRaw(body, fn) {
 		await fn(object, await Sandbox.connect(object.sandbox_id));
 	} finally {
 		await killAll([object.sandbox_id]);
+	}
+}
+
+async function assertUnreachable(sbx, hosts) {
+	for (const host of hosts) {
+		const r = await sbx.commands.run(`curl -sS -m 4 http://${host}/ || echo failed`, { timeout: 40 });
+
+		assert.equal(r.stdout, 'failed\n', host);
 	}
 }
 
@@ -77,7 +85,7 @@ test('the SDK: a security policy with a network copies it up', { timeout: 2 * BO
 	});
 });
 
-test('network is echoed verbatim and closed, whatever it allows', { timeout: 2 * BOOT_MS }, () => {
+test('network is echoed verbatim, and what it allows is said', { timeout: 2 * BOOT_MS }, () => {
 	const network = {
 		allow_out: ['0.0.0.0/0', '*.example.com', '10.0.0.0/8', '192.0.2.7'], deny_out: ['1.1.1.1'],
 		allow_public_traffic: true, mask_request_host: 'x',
@@ -86,13 +94,27 @@ test('network is echoed verbatim and closed, whatever it allows', { timeout: 2 *
 	return withRaw({ network, lifecycle: { on_timeout: 'kill', auto_resume: false } }, async (object, sbx) => {
 		assert.deepEqual(object.network, network);
 		assert.deepEqual(object.lifecycle, { on_timeout: 'kill', auto_resume: false });
-		await assertClosed(object, sbx);
+		assert.equal(object.policy_enforcement.egress, 'addresses');
+		await assertUnreachable(sbx, ['10.0.0.1', '1.1.1.1']);
 	});
 });
 
-test('no policy at all is closed, too, and says so', { timeout: 2 * BOOT_MS }, () =>
+test('no policy at all is open, but not to private addresses', { timeout: 2 * BOOT_MS }, () =>
 	withRaw({}, async (object, sbx) => {
 		assert.equal(object.network, null);
 		assert.equal(object.security, null);
+		assert.equal(object.policy_enforcement.egress, 'open');
+		await assertUnreachable(sbx, ['169.254.169.254', '10.0.0.1', '192.168.0.1', '127.0.0.2:22']);
+	}));
+
+test('no internet access is closed, and says so', { timeout: 2 * BOOT_MS }, () =>
+	withRaw({ allow_internet_access: false }, async (object, sbx) => {
+		assert.deepEqual(object.network, { deny_out: ['0.0.0.0/0'] });
 		await assertClosed(object, sbx);
 	}));
+
+test('an entry that cannot be meant is refused by name', { timeout: 20_000 }, async () => {
+	for (const entry of ['https://api.github.com', 'api.github.com:443', '*.com', '127.1', '2001:db8::1', '~(a+)+$'])
+		assertError(await post('/sandboxes', { network: { allow_out: ['a.example.com', entry] } }), 400, undefined,
+			/network\.allow_out\[1\]/);
+});
