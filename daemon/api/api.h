@@ -13,6 +13,8 @@
 #include "http/http.h"
 #include "util/json.h"
 
+struct egress_change;
+
 extern const struct http_route api_routes[];
 extern const struct http_server_ops api_server_ops;
 
@@ -57,9 +59,12 @@ struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req)
 
 /* render.c */
 json_object *api_sandbox_object(const struct sandbox *sb);
+json_object *api_policy_enforcement(const struct sandbox *sb);
 
 /* options.c: the create body, validated. On a fault *ret_detail is malloc'ed and nothing is kept. */
 enum fault api_options_parse(struct manager *m, json_object *body, struct sandbox_options *ret, char **ret_detail);
+/* A network object, validated; what is in ret is the caller's. detail as above. */
+enum fault api_network_parse(json_object *network, bool inspection, struct egress_change *ret, char **ret_detail);
 /* {str: str} within limits; 0, or -EINVAL with a malloc'ed sentence */
 int api_string_map(json_object *body, const char *key, unsigned int pairs_max, size_t bytes_max, bool env_names,
 		   json_object **ret, char **ret_detail);
@@ -67,6 +72,8 @@ int api_string_map(json_object *body, const char *key, unsigned int pairs_max, s
 /* outjson.c: {"stdout","stderr","exit_code"} of an ended process, streamed when it is large. Takes over req. */
 void api_reply_output(struct http_request *req, struct proc *p);
 
+void network_get(struct http_request *req, void *userdata);
+void network_patch(struct http_request *req, void *userdata);
 void health_get(struct http_request *req, void *userdata);
 void sandboxes_create(struct http_request *req, void *userdata);
 void sandboxes_list(struct http_request *req, void *userdata);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "core/egress.h"
 #include "policy/policy.h"
 #include "util/clock.h"
 
@@ -120,6 +121,22 @@ static int parse_network(json_object *body, json_object **ret, char **ret_detail
 		return r;
 	*ret = json_object_get(o);
 	return 0;
+}
+
+enum fault api_network_parse(json_object *network, bool inspection, struct egress_change *ret, char **ret_detail)
+{
+	_cleanup_json_ json_object *body = json_object_new_object(), *kept = NULL;
+	int r = body && network && json_put(body, "network", json_object_get(network)) == 0 ? 0 : -ENOMEM;
+
+	*ret_detail = NULL;
+	if (r == 0)
+		r = parse_network(body, &kept, ret_detail);
+	if (r == 0)
+		r = policy_parse(kept, inspection, &ret->policy, ret_detail);
+	if (r != 0)
+		return r == -EINVAL ? FAULT_BAD_FIELD : FAULT_INTERNAL;
+	ret->network = TAKE_PTR(kept);
+	return FAULT_NONE;
 }
 
 /* A section is on when it is true, or an object that does not say enabled: false */

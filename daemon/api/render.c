@@ -20,7 +20,7 @@ static void put_echo(json_object *o, const char *key, json_object *value)
 }
 
 /* What of the policy is in force, and what of it is not and therefore closed */
-static json_object *policy_enforcement(const struct sandbox *sb)
+json_object *api_policy_enforcement(const struct sandbox *sb)
 {
 	const struct policy *policy = sb->options.policy;
 	json_object *o = json_object_new_object();
@@ -64,7 +64,7 @@ json_object *api_sandbox_object(const struct sandbox *sb)
 	json_put_int(resources, "memory_mb", (int64_t)sb->memory_mb);
 	json_put_int(resources, "disk_mb", (int64_t)sb->disk_mb);
 	json_put(o, "resources", resources);
-	json_put(o, "policy_enforcement", policy_enforcement(sb));
+	json_put(o, "policy_enforcement", api_policy_enforcement(sb));
 	json_put_string(o, "accelerator", accel_name(&sb->manager->accel));
 	json_put_string(o, "end_reason", sb->end ? sandbox_end_name(sb->end) : NULL);
 	return o;

@@ -27,6 +27,8 @@ const struct http_route api_routes[] = {
 	ROUTE("GET", "/sandboxes/{id}/metrics", NONE, metrics_get),
 	ROUTE("POST", "/sandboxes/{id}/pause", NONE, lifecycle_pause),
 	ROUTE("POST", "/sandboxes/{id}/resume", NONE, lifecycle_resume),
+	ROUTE("GET", "/sandboxes/{id}/network", NONE, network_get),
+	ROUTE("PATCH", "/sandboxes/{id}/network", BUFFER, network_patch),
 
 	/* snapshots */
 	LATER("POST", "/sandboxes/{id}/snapshot"),

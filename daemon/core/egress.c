@@ -138,6 +138,7 @@ static void patch_done(void *userdata, int error, const char *message)
 	struct patch *p = userdata;
 	struct sandbox *sb = p->sb;
 
+	sb->egress_changing = false;
 	/* nft changes all or nothing: after an error the rules are the old ones, and so is the record */
 	if (error < 0) {
 		change_put(sb, &p->old);
@@ -156,9 +157,12 @@ enum fault egress_change(struct sandbox *sb, struct egress_change *change, sandb
 {
 	struct patch *p;
 
+	if (sb->egress_changing)
+		return FAULT_BUSY;
 	p = malloc(sizeof(*p));
 	if (!p)
 		return FAULT_INTERNAL;
+	sb->egress_changing = true;
 	change_put(sb, change);
 	*p = (struct patch){ .sb = sandbox_ref(sb), .old = *change, .fn = fn, .userdata = userdata };
 	*change = (struct egress_change){ NULL, NULL };

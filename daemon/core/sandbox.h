@@ -153,6 +153,7 @@ struct sandbox {
 	char unit[64];			/* declaw-sbx-xxxxxxxxxx.scope */
 	struct agent *agent;
 	bool agent_up;
+	bool egress_changing;		/* another policy is on its way into the kernel */
 	bool adopted;			/* found at start; its processes are not compared with the guest's yet */
 	struct console *console;	/* while booting */
 	uint64_t agent_id;
