@@ -23,10 +23,12 @@ allowed()
 	loop) echo "util wire" ;;
 	bus|virt|agent|http) echo "util wire loop" ;;
 	net) echo "util loop policy" ;;
-	core) echo "util wire policy loop bus virt net agent http" ;;
+	egress) echo "util wire loop policy chan" ;;
+	resolver) echo "util policy chan" ;;
+	core) echo "util wire policy chan loop bus virt net agent egress http" ;;
 	# The agent: a file or a stream of the guest is pumped to the client without core in between
-	api) echo "util policy core http agent" ;;
-	main) echo "util wire policy loop bus virt net agent http core api" ;;
+	api) echo "util policy chan core http agent egress" ;;
+	main) echo "util wire policy chan loop bus virt net agent egress http core api" ;;
 	guest) echo "wire" ;;
 	esac
 }
@@ -100,7 +102,7 @@ while IFS=: read -r file line header; do
 done <"$work/includes"
 
 # A directory nobody gave a layer would otherwise be allowed nothing and blamed for everything.
-areas="util wire policy chan loop bus virt net agent http core api main guest"
+areas="util wire policy chan resolver loop bus virt net agent egress http core api main guest"
 for dir in daemon/*/; do
 	name=$(basename "$dir")
 	case " $areas " in

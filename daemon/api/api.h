@@ -82,6 +82,7 @@ void sandboxes_delete(struct http_request *req, void *userdata);
 void sandboxes_kill_many(struct http_request *req, void *userdata);
 void sandboxes_status(struct http_request *req, void *userdata);
 void sandboxes_timeout(struct http_request *req, void *userdata);
+void audit_get(struct http_request *req, void *userdata);
 void metrics_get(struct http_request *req, void *userdata);
 void lifecycle_pause(struct http_request *req, void *userdata);
 void lifecycle_resume(struct http_request *req, void *userdata);

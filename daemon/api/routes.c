@@ -25,6 +25,7 @@ const struct http_route api_routes[] = {
 	ROUTE("GET", "/sandboxes/{id}/status", NONE, sandboxes_status),
 	ROUTE("PATCH", "/sandboxes/{id}/timeout", BUFFER, sandboxes_timeout),
 	ROUTE("GET", "/sandboxes/{id}/metrics", NONE, metrics_get),
+	ROUTE("GET", "/sandboxes/{id}/audit", NONE, audit_get),
 	ROUTE("POST", "/sandboxes/{id}/pause", NONE, lifecycle_pause),
 	ROUTE("POST", "/sandboxes/{id}/resume", NONE, lifecycle_resume),
 	ROUTE("GET", "/sandboxes/{id}/network", NONE, network_get),

@@ -14,6 +14,7 @@
 
 #include "core/console.h"
 #include "core/disk.h"
+#include "core/egressctl.h"
 #include "core/idem.h"
 #include "core/manager.h"
 #include "core/pause.h"
@@ -244,6 +245,7 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 		idem_remove(sb);
 	sandbox_set_state(sb, SANDBOX_KILLED);
 	sb->manager->n_live--;
+	egressctl_gone(sb);
 	create_slot_release(sb);
 	sandbox_save(sb);
 	log_sandbox(LOG_INFO, sb->id, MSG_SANDBOX_KILLED, 0, "Sandbox %s is killed (%s)", sb->id, sandbox_end_name(end));

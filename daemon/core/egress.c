@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/agent.h"
+#include "core/egressctl.h"
 #include "core/manager.h"
 #include "net/tap.h"
 #include "policy/policy.h"
@@ -78,15 +79,20 @@ int egress_prepare(struct sandbox *sb)
 void egress_rules(struct sandbox *sb, firewall_done_fn fn, void *userdata)
 {
 	struct manager *m = sb->manager;
+	size_t n_pins;
+	_cleanup_free_ struct firewall_pin *pins = egressctl_pins(sb, &n_pins);
 	const struct firewall_sandbox spec = {
 		.short_id = ident_short(sb->id),
 		.tap = sb->tap,
 		.mac = sb->mac,
 		.address = sb->address,
 		.policy = sb->options.policy,
+		.pins = pins,
+		.n_pins = n_pins,
 	};
 	int r;
 
+	egressctl_policy(sb);
 	if (!spec.policy || !*sb->address) {
 		firewall_sandbox_close(m->firewall, spec.short_id, sb->tap, fn, userdata);
 		return;
@@ -143,6 +149,7 @@ static void patch_done(void *userdata, int error, const char *message)
 	if (error < 0) {
 		change_put(sb, &p->old);
 		sandbox_save(sb);
+		egressctl_policy(sb);
 	}
 	if (error == 0)
 		log_sandbox(LOG_INFO, sb->id, NULL, 0, "The network policy of %s is another one now (%s)", sb->id,

@@ -10,11 +10,13 @@
 
 #include "core/admission.h"
 #include "core/ends.h"
+#include "core/egressctl.h"
 #include "core/idem.h"
 #include "core/metrics.h"
 #include "core/pause.h"
 #include "core/proc.h"
 #include "core/tier.h"
+#include "core/verdict.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -140,6 +142,8 @@ void manager_recover_later(struct manager *m)
 
 void manager_recovered(struct manager *m)
 {
+	verdict_start(m);
+	egressctl_start(m);
 	if (m->recovered)
 		return;
 	m->recovered = true;
@@ -192,6 +196,7 @@ static void forget(struct sandbox *sb)
 
 	if (record)
 		unlink(record);
+	verdict_forget(sb);
 	map_remove(m->by_id, sb->id);
 	idem_remove(sb);
 	list_unlink(&sb->link);
@@ -382,6 +387,7 @@ int manager_new(sd_event *event, struct settings *settings, struct manager **ret
 	list_init(&m->buckets);
 	list_init(&m->probes);
 	list_init(&m->templates.templates);
+	m->policy_gen = clock_realtime();
 	m->tsc_khz = tsc_khz_guess(&m->settings);
 	m->by_id = map_new();
 	m->by_key = map_new();
@@ -479,6 +485,8 @@ struct manager *manager_free(struct manager *m)
 		sb->agent = agent_free(sb->agent);
 	}
 	metrics_stop(m);
+	egressctl_stop(m);
+	verdict_stop(m);
 	virt_free(m->virt);
 	bus_free(m->bus);
 	firewall_free(m->firewall);

@@ -24,6 +24,10 @@
 #include "util/map.h"
 #include "virt/virt.h"
 
+struct audit;
+struct control;
+struct nflog;
+
 struct manager {
 	struct settings settings;
 	sd_event *event;
@@ -32,6 +36,10 @@ struct manager {
 	struct virt *virt;
 	struct bus *bus;
 	struct firewall *firewall;
+	struct control *control;	/* egressctl.c */
+	struct audit *audit;		/* verdict.c */
+	struct nflog *nflog;
+	uint64_t policy_gen;		/* the last policy's number */
 	struct template_set templates;
 	struct keyfile *keys;
 	gid_t vm_gid;

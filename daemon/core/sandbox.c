@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/console.h"
+#include "core/egressctl.h"
 #include "core/manager.h"
 #include "core/metrics.h"
 #include "core/proc.h"
@@ -170,6 +171,7 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 	list_unlink(&sb->link);
 	sandbox_options_done(&sb->options);
 	free(sb->owner);
+	egressctl_free(sb);
 	free(sb->template_id);
 	free(sb->idem_name);
 	free(sb->idem_reply);

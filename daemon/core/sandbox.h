@@ -36,6 +36,7 @@ struct manager;
 struct agent;
 struct console;
 struct metrics;
+struct pins;
 struct policy;
 struct template;
 
@@ -149,6 +150,8 @@ struct sandbox {
 	char tap[16];
 	char mac[18];
 	char address[16], gateway[16];	/* egress.c */
+	uint64_t policy_gen;		/* number of the policy the workers know; 0 = none, egressctl.c */
+	struct pins *pins;		/* what the resolver gave out; NULL = nothing yet */
 	char uuid[37];
 	char unit[64];			/* declaw-sbx-xxxxxxxxxx.scope */
 	struct agent *agent;

@@ -78,7 +78,9 @@ static const struct conf_key settings_keys[] = {
 	ROW("egress", "blocked", CONF_ENUM, blocked, .choices = "reset|drop"),
 	ROW("egress", "upstream_dns", CONF_LIST, upstream_dns),
 	ROW("egress", "proxy_user", CONF_STRING, proxy_user),
-	ROW("egress", "audit_max", CONF_U64, audit_max, RANGE(100, 10000000)),
+	ROW("egress", "resolver_user", CONF_STRING, resolver_user),
+	ROW("egress", "audit_max", CONF_U64, audit_max, RANGE(16, 1000000)),
+	ROW("egress", "audit_total", CONF_SIZE, audit_total, RANGE(1ull << 20, 1ull << 50)),
 	ROW("log", "level", CONF_ENUM, log_level, .choices = "emerg|alert|crit|err|warning|notice|info|debug"),
 	TIER("vcpus_max", CONF_U64, vcpus_max, RANGE(0, 1024)),
 	TIER("memory_mb_max", CONF_U64, memory_mb_max, RANGE(0, 1ull << 30)),
@@ -134,7 +136,9 @@ static const char settings_defaults[] =
 	"blocked = reset\n"
 	"upstream_dns = system\n"
 	"proxy_user = declaw-proxy\n"
-	"audit_max = 100000\n"
+	"resolver_user = declaw-dns\n"
+	"audit_max = 4096\n"
+	"audit_total = 512M\n"
 	"[log]\n"
 	"level = info\n"
 	"[tier default]\n"

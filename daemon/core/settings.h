@@ -26,10 +26,10 @@ struct settings {
 	int accelerator;
 	uint64_t accel_probe_usec, tsc_khz, workers;
 	/* [egress] */
-	char *network, *proxy_user;
+	char *network, *proxy_user, *resolver_user;
 	char **allow_private, **upstream_dns;
 	int blocked;
-	uint64_t audit_max;
+	uint64_t audit_max, audit_total;
 	/* [log] */
 	int log_level;
 	/* [tier NAME] */

@@ -19,8 +19,8 @@
 #include "util/log.h"
 
 #define LOG_TEXT_MAX 2048u
-#define LOG_FIELDS_MAX 7u
-#define LOG_FIELD_MAX 128u
+#define LOG_FIELDS_MAX 16u
+#define LOG_OWN_MAX 128u
 
 static atomic_int log_level = LOG_INFO;
 static atomic_bool log_journal;
@@ -65,7 +65,7 @@ static void flatten(char *text)
 
 struct log_record {
 	struct iovec fields[LOG_FIELDS_MAX];
-	char text[LOG_FIELDS_MAX][LOG_FIELD_MAX];
+	char text[LOG_FIELDS_MAX][LOG_OWN_MAX];
 	int n;
 };
 
@@ -75,7 +75,7 @@ static _printf_(2, 3) void record_add(struct log_record *rec, const char *format
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(text, LOG_FIELD_MAX, format, ap);
+	vsnprintf(text, LOG_OWN_MAX, format, ap);
 	va_end(ap);
 	rec->fields[rec->n++] = (struct iovec){ text, strlen(text) };
 }
@@ -138,4 +138,37 @@ void log_full(int priority, const char *sandbox, const char *message_id, int err
 	else
 		to_stderr(priority, sandbox, text);
 	errno = saved;
+}
+
+bool log_enabled(int priority)
+{
+	return LOG_PRI(priority) <= log_level;
+}
+
+void log_fields(int priority, const char *sandbox, const char *message_id, const char *const *fields, size_t n,
+		const char *format, ...)
+{
+	char text[LOG_TEXT_MAX], message[sizeof("MESSAGE=") + LOG_TEXT_MAX];
+	struct log_record rec = { 0 };
+	va_list ap;
+
+	if (!log_enabled(priority))
+		return;
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	flatten(text);
+	if (!log_journal) {
+		to_stderr(LOG_PRI(priority), sandbox, text);
+		return;
+	}
+	rec.fields[rec.n++] = (struct iovec){ message, (size_t)snprintf(message, sizeof(message), "MESSAGE=%s", text) };
+	record_add(&rec, "PRIORITY=%d", LOG_PRI(priority));
+	if (sandbox)
+		record_add(&rec, "DECLAW_SANDBOX_ID=%s", sandbox);
+	if (message_id)
+		record_add(&rec, "MESSAGE_ID=%s", message_id);
+	for (size_t i = 0; i < n && rec.n < (int)LOG_FIELDS_MAX; i++)
+		rec.fields[rec.n++] = (struct iovec){ (char *)(uintptr_t)fields[i], strlen(fields[i]) };
+	(void)sd_journal_sendv(rec.fields, rec.n);
 }

@@ -9,6 +9,7 @@
 #ifndef DECLAW_LOG_H
 #define DECLAW_LOG_H
 
+#include <stdbool.h>
 #include <syslog.h>
 
 #include "util/macro.h"
@@ -21,7 +22,10 @@
 #define MSG_ACCEL_VERDICT	"723e4b4bb1a3449c9c702c1bd3e6ff7f"
 #define MSG_SANDBOX_PAUSED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a06"
 #define MSG_SANDBOX_RESUMED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a07"
+#define MSG_EGRESS_VERDICT	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a09"
 #define MSG_RECOVERED		"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a08"
+
+#define LOG_FIELD_MAX 320u
 
 /* Decides journal or stderr; level: highest priority printed (LOG_DEBUG = everything). */
 void log_init(int level);
@@ -31,6 +35,11 @@ void log_init(int level);
  */
 void log_full(int priority, const char *sandbox, const char *message_id, int errno_,
 	      const char *file, int line, const char *format, ...) _printf_(7, 8);
+
+/* Further fields for the journal, "NAME=value" of at most LOG_FIELD_MAX bytes each; at most 8. */
+void log_fields(int priority, const char *sandbox, const char *message_id, const char *const *fields, size_t n,
+		const char *format, ...) _printf_(6, 7);
+bool log_enabled(int priority);
 
 #define log_debug(...) log_full(LOG_DEBUG, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)
 #define log_info(...) log_full(LOG_INFO, NULL, NULL, 0, __FILE__, __LINE__, __VA_ARGS__)

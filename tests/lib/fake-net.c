@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "core/disk.h"
+#include "egress/nflog.h"
 #include "lib/fake-host.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -104,6 +105,25 @@ void firewall_list(struct firewall *f _unused_, firewall_list_fn fn, void *userd
 
 	c->answer = chains_listed;
 	c->fn.chains = fn;
+}
+
+void firewall_pin(struct firewall *f _unused_, const char *short_id, const struct firewall_pin *pins _unused_, size_t n _unused_,
+		  firewall_done_fn fn, void *userdata)
+{
+	firewall_call(FAKE_RULES_PIN, short_id, NULL, fn, userdata);
+}
+
+/* --- the rules' log --- */
+
+int nflog_new(sd_event *event _unused_, nflog_fn fn _unused_, void *userdata _unused_, struct nflog **ret)
+{
+	*ret = NULL;
+	return 0;
+}
+
+struct nflog *nflog_free(struct nflog *n _unused_)
+{
+	return NULL;
 }
 
 /* --- taps --- */
