@@ -20,6 +20,7 @@ allowed()
 	util|wire) echo "" ;;
 	policy) echo "util" ;;
 	chan) echo "util policy" ;;
+	proxy) echo "util policy chan" ;;
 	loop) echo "util wire" ;;
 	bus|virt|agent|http) echo "util wire loop" ;;
 	net) echo "util loop policy" ;;
@@ -102,7 +103,11 @@ while IFS=: read -r file line header; do
 done <"$work/includes"
 
 # A directory nobody gave a layer would otherwise be allowed nothing and blamed for everything.
+<<<<<<< HEAD
 areas="util wire policy chan resolver loop bus virt net agent egress http core api main guest"
+=======
+areas="util wire policy chan proxy loop bus virt net agent http core api main guest"
+>>>>>>> 48f6d07 (proxy: a process that checks whom sandboxes speak to, by name)
 for dir in daemon/*/; do
 	name=$(basename "$dir")
 	case " $areas " in

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * declaw-proxy: checks whom sandboxes speak to, by name, where their policy has names.
+ *
+ * A process of its own with a user of its own, because it reads what hostile guests write: it has no capability, no key,
+ * no libvirt, no file to write; systemd hands it the listening socket, declawd tells it policies and pins over the
+ * control channel. Without declawd it denies what is new at once and cuts what is old after a few seconds.
+ */
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "proxy/flow.h"
+#include "util/clock.h"
+#include "util/log.h"
+
+#define CONTROL "/run/declaw/egress/control.sock"
+#define BATCH 256
+#define ACCEPTS 64
+
+static int on_flows(sd_event_source *s _unused_, int fd, uint32_t revents _unused_, void *userdata)
+{
+	struct epoll_event e[BATCH];
+	int n = epoll_wait(fd, e, BATCH, 0);
+
+	for (int i = 0; i < n; i++)
+		flow_event(e[i].data.ptr, e[i].events);
+	flows_sweep(userdata);
+	return 0;
+}
+
+static int on_listener(sd_event_source *s _unused_, int fd, uint32_t revents _unused_, void *userdata)
+{
+	for (int i = 0; i < ACCEPTS; i++) {
+		struct sockaddr_in peer;
+		socklen_t len = sizeof(peer);
+		int conn = accept4(fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (conn < 0)
+			break;
+		if (peer.sin_family == AF_INET)
+			flow_accept(userdata, conn, &peer);
+		else
+			fd_close(conn);
+	}
+	flows_sweep(userdata);
+	return 0;
+}
+
+static int on_tick(sd_event_source *s, uint64_t usec _unused_, void *userdata)
+{
+	flows_expire(userdata);
+	flows_sweep(userdata);
+	sd_event_source_set_time_relative(s, USEC_PER_SEC);
+	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* --- what declawd says --- */
+
+static void each_flow(struct chan_sandbox *sb, void (*fn)(struct flow *f))
+{
+	struct worker_sandbox *ws = sb->userdata;
+	struct flow *f;
+
+	if (!ws)
+		return;
+	list_foreach(&ws->flows, f, struct flow, sandbox_link)
+		fn(f);
+}
+
+static void on_policy(void *userdata _unused_, struct chan_sandbox *sb, bool fresh)
+{
+	struct worker_sandbox *ws;
+
+	if (!fresh) {
+		each_flow(sb, flow_judge_again);
+		return;
+	}
+	ws = calloc(1, sizeof(*ws));
+	if (ws)
+		list_init(&ws->flows);
+	sb->userdata = ws;	/* without one its flows are refused */
+}
+
+static void on_gone(void *userdata _unused_, struct chan_sandbox *sb)
+{
+	each_flow(sb, flow_cut);
+	free(sb->userdata);
+	sb->userdata = NULL;
+}
+
+static void on_lost(void *userdata)
+{
+	struct proxy *p = userdata;
+	struct flow *f;
+
+	log_warning("declawd is away: all connections are cut");
+	list_foreach(&p->waiting, f, struct flow, link)
+		flow_cut(f);
+	list_foreach(&p->running, f, struct flow, link)
+		flow_cut(f);
+}
+
+static int listener_take(void)
+{
+	int n = sd_listen_fds(1);
+
+	if (n == 1 && sd_is_socket_inet(SD_LISTEN_FDS_START, AF_INET, SOCK_STREAM, 1, 0) > 0)
+		return SD_LISTEN_FDS_START;
+	log_error("One listening TCP socket must be handed over (declaw-proxy.socket)");
+	return -EINVAL;
+}
+
+static int setup(struct proxy *p, const char *control)
+{
+	static const struct chan_client_ops ops = { .policy = on_policy, .gone = on_gone, .lost = on_lost };
+	int r = sd_event_default(&p->event);
+
+	if (r < 0)
+		return r;
+	list_init(&p->waiting);
+	list_init(&p->running);
+	list_init(&p->over);
+	p->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (p->epoll < 0)
+		return -errno;
+	r = chan_client_new(p->event, control, CHAN_ROLE_PROXY, &ops, p, &p->client);
+	if (r >= 0)
+		r = sd_event_add_io(p->event, NULL, p->epoll, EPOLLIN, on_flows, p);
+	if (r >= 0)
+		r = sd_event_add_io(p->event, NULL, p->listener, EPOLLIN, on_listener, p);
+	if (r >= 0)
+		r = sd_event_add_time_relative(p->event, NULL, CLOCK_MONOTONIC, USEC_PER_SEC, 0, on_tick, p);
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	struct proxy p = { .epoll = -EBADF };
+	sigset_t mask;
+	int r;
+
+	log_init(LOG_INFO);
+	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+		fprintf(stderr, "usage: declaw-proxy [CONTROL-SOCKET]; started by systemd\n");
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGINT);
+	sigprocmask(SIG_BLOCK, &mask, NULL);
+	p.listener = listener_take();
+	r = p.listener < 0 ? p.listener : setup(&p, argc == 2 ? argv[1] : CONTROL);
+	if (r >= 0)
+		r = sd_event_add_signal(p.event, NULL, SIGTERM, NULL, NULL);
+	if (r >= 0)
+		r = sd_event_add_signal(p.event, NULL, SIGINT, NULL, NULL);
+	if (r >= 0)
+		sd_event_set_watchdog(p.event, true);
+	if (r < 0) {
+		log_error_errno(r, "The proxy cannot be set up: %m");
+		return EXIT_FAILURE;
+	}
+	sd_notify(0, "READY=1");
+	r = sd_event_loop(p.event);
+	on_lost(&p);
+	flows_sweep(&p);
+	chan_client_free(p.client);
+	fd_close(p.epoll);
+	sd_event_unref(p.event);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

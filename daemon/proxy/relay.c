@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What was judged first goes out of the flow's buffer; then bytes go from socket to pipe to socket without ever being
+ * copied here. Requests of an HTTP connection stay with the parser: they go through the buffer all along.
+ */
+#include "proxy/relay.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SPLICE_MAX (256u << 10)
+
+int relay_watch(int epoll, struct flow_end *end)
+{
+	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = end };
+
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, end->fd, &e) < 0 ? -errno : 0;
+}
+
+static bool broke(struct flow *f)
+{
+	f->broken = true;
+	return false;
+}
+
+static void shut(struct flow_end *e)
+{
+	if (!e->shut)
+		shutdown(e->fd, SHUT_WR);
+	e->shut = true;
+}
+
+/* The buffer's judged part to the server */
+static bool flush(struct flow *f)
+{
+	while (f->start < f->judged && f->server.out) {
+		ssize_t n = send(f->server.fd, f->buf + f->start, f->judged - f->start, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			f->server.out = false;
+			break;
+		}
+		if (n < 0)
+			return broke(f);
+		f->start += (size_t)n;
+	}
+	return true;
+}
+
+static void compact(struct flow *f)
+{
+	if (f->start == 0)
+		return;
+	memmove(f->buf, f->buf + f->start, f->len - f->start);
+	f->len -= f->start;
+	f->judged -= f->start;
+	f->parsed -= f->start;
+	f->start = 0;
+}
+
+/* The answer to an upgrade says which protocol goes on: 101 and everything is the server's, else requests again. */
+static bool upgraded(struct flow *f)
+{
+	char head[13] = "";
+	ssize_t n;
+
+	if (!f->server.in)
+		return true;
+	n = recv(f->server.fd, head, 12, MSG_PEEK);
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? true : broke(f);
+	if (n < 12 && n > 0)
+		return true;	/* more is coming, and an edge with it */
+	f->upgrading = false;
+	f->raw = n == 12 && strncmp(head, "HTTP/1.", 7) == 0 && strncmp(head + 8, " 101", 4) == 0;
+	if (f->raw)
+		f->judged = f->parsed = f->len;
+	return f->raw || flow_http(f);
+}
+
+/* Requests: through the buffer */
+static bool up_http(struct flow *f)
+{
+	for (;;) {
+		ssize_t n;
+
+		if (f->upgrading && !upgraded(f))
+			return false;
+		if (!flush(f))
+			return false;
+		compact(f);
+		if (f->raw || f->upgrading || !f->guest.in || f->guest.eof || f->len == RELAY_BUF_MAX)
+			break;
+		n = recv(f->guest.fd, f->buf + f->len, RELAY_BUF_MAX - f->len, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN) {
+			f->guest.in = false;
+			break;
+		}
+		if (n < 0)
+			return broke(f);
+		f->guest.eof = n == 0;
+		f->len += (size_t)n;
+		if (!flow_http(f))
+			return false;
+	}
+	if (f->guest.eof && f->start == f->judged)
+		shut(&f->server);
+	return true;
+}
+
+/* One way from socket to socket. eof of the source ends the other side when the pipe is empty. */
+static bool pump(struct flow *f, struct flow_end *from, struct flow_end *to, struct flow_pipe *p)
+{
+	bool moved = true;
+
+	if (p->fd[0] < 0 && pipe2(p->fd, O_NONBLOCK | O_CLOEXEC) < 0)
+		return broke(f);
+	while (moved) {
+		ssize_t n;
+
+		moved = false;
+		if (from->in && !from->eof && p->n < SPLICE_MAX) {
+			n = splice(from->fd, NULL, p->fd[1], NULL, SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+			if (n > 0) {
+				p->n += (size_t)n;
+				moved = true;
+			} else if (n == 0) {
+				from->eof = true;
+			} else if (errno == EAGAIN) {
+				/* full pipe or empty socket: only the latter will be told again */
+				from->in = p->n > 0;
+			} else if (errno != EINTR) {
+				return broke(f);
+			}
+		}
+		if (p->n > 0 && to->out) {
+			n = splice(p->fd[0], NULL, to->fd, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+			if (n > 0) {
+				p->n -= (size_t)n;
+				moved = true;
+			} else if (n < 0 && errno == EAGAIN) {
+				to->out = false;
+			} else if (n < 0 && errno != EINTR) {
+				return broke(f);
+			}
+		}
+	}
+	if (from->eof && p->n == 0)
+		shut(to);
+	return true;
+}
+
+bool relay(struct flow *f)
+{
+	if (f->http && !f->raw) {
+		if (!up_http(f))
+			return false;
+	}
+	if (!f->http || f->raw) {
+		if (!flush(f))
+			return false;
+		if (f->start == f->judged && !pump(f, &f->guest, &f->server, &f->up))
+			return false;
+	}
+	if (f->buf && !f->http && f->start == f->judged) {
+		free(f->buf);
+		f->buf = NULL;
+		f->start = f->judged = f->len = 0;
+	}
+	if (!f->upgrading && !pump(f, &f->server, &f->guest, &f->down))
+		return false;
+	return !(f->guest.shut && f->server.shut);
+}
