@@ -103,11 +103,7 @@ while IFS=: read -r file line header; do
 done <"$work/includes"
 
 # A directory nobody gave a layer would otherwise be allowed nothing and blamed for everything.
-<<<<<<< HEAD
-areas="util wire policy chan resolver loop bus virt net agent egress http core api main guest"
-=======
-areas="util wire policy chan proxy loop bus virt net agent http core api main guest"
->>>>>>> 48f6d07 (proxy: a process that checks whom sandboxes speak to, by name)
+areas="util wire policy chan resolver proxy loop bus virt net agent egress http core api main guest"
 for dir in daemon/*/; do
 	name=$(basename "$dir")
 	case " $areas " in
