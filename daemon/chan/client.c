@@ -305,6 +305,14 @@ struct chan_sandbox *chan_client_find(struct chan_client *c, struct in_addr addr
 	return map_get(c->by_addr, text);
 }
 
+void chan_client_each(struct chan_client *c, void (*fn)(void *userdata, struct chan_sandbox *sb), void *userdata)
+{
+	struct chan_sandbox *sb;
+
+	list_foreach(&c->sandboxes, sb, struct chan_sandbox, link)
+		fn(userdata, sb);
+}
+
 void chan_client_poll(struct chan_client *c)
 {
 	if (c->chan)

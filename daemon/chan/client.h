@@ -62,6 +62,8 @@ struct chan_client *chan_client_free(struct chan_client *c);
 bool chan_client_synced(const struct chan_client *c);
 /* Whose address that is; NULL also while not synced. */
 struct chan_sandbox *chan_client_find(struct chan_client *c, struct in_addr addr);
+/* All it knows, also while not synced; fn may not free the client. */
+void chan_client_each(struct chan_client *c, void (*fn)(void *userdata, struct chan_sandbox *sb), void *userdata);
 /*
  * Reads what declawd has said already. The proxy calls it before it denies for want of a pin: the pin was sent before
  * the guest got its answer, but the loop may see the guest first. Sandboxes may be gone after it.
