@@ -12,7 +12,6 @@
 #define HEADER 12u
 
 DEFINE_CLEANUP(ldns_pkt *, ldns_pkt_free)
-DEFINE_CLEANUP(ldns_rr *, ldns_rr_free)
 #define _cleanup_pkt_ _cleanup_(cleanup_ldns_pkt_free)
 
 /* Without the dot at the end, in lower case; false when it does not fit. */
