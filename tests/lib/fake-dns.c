@@ -25,7 +25,7 @@ static ldns_pkt *reply_to(const ldns_pkt *q)
 	ldns_pkt_set_id(p, ldns_pkt_id(q));
 	ldns_pkt_set_qr(p, true);
 	ldns_pkt_set_ra(p, true);
-	ldns_pkt_push_rr_list(p, LDNS_SECTION_QUESTION, ldns_rr_list_clone(ldns_pkt_question(q)));
+	ldns_pkt_push_rr(p, LDNS_SECTION_QUESTION, ldns_rr_clone(ldns_rr_list_rr(ldns_pkt_question(q), 0)));
 	return p;
 }
 
