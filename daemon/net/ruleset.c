@@ -122,6 +122,12 @@ static void chain_again(struct text *t, const char *id)
 static void dispatch(struct text *t, const char *id, const char *tap)
 {
 	say(t, "add element inet declaw sandboxes { %s : jump sbx_%s }\n", tap, id);
+	say(t, "add element inet declaw answers { %s : jump in_%s }\n", tap, id);
+}
+
+static void answers_again(struct text *t, const char *id)
+{
+	say(t, "add chain inet declaw in_%s\nflush chain inet declaw in_%s\n", id, id);
 }
 
 int ruleset_close(const char *short_id, const char *tap, char **ret)
@@ -132,6 +138,8 @@ int ruleset_close(const char *short_id, const char *tap, char **ret)
 		return -EINVAL;
 	chain_again(&t, short_id);
 	rule(&t, short_id, "counter drop");
+	answers_again(&t, short_id);
+	say(&t, "add rule inet declaw in_%s counter drop\n", short_id);
 	dispatch(&t, short_id, tap);
 	return text_take(&t, ret);
 }
@@ -209,6 +217,26 @@ static void rules_policy(struct text *t, const struct firewall_sandbox *sb)
 	rules_rest(t, sb);
 }
 
+/*
+ * What comes back on connections that were forwarded: a policy that no longer allows one silences its far end as well, which
+ * could go on talking to a guest that only listens.
+ */
+static void rules_answers(struct text *t, const struct firewall_sandbox *sb)
+{
+	const struct policy *p = sb->policy;
+	const char *id = sb->short_id;
+
+	answers_again(t, id);
+	if (!p->closed)
+		say(t, "add rule inet declaw in_%s ip saddr @allow_%s counter accept\n", id, id);
+	if (!p->closed && !p->deny_default && !policy_name_checked(p)) {
+		say(t, "add rule inet declaw in_%s ip saddr @deny_%s counter drop\n", id, id);
+		say(t, "add rule inet declaw in_%s counter accept\n", id);
+	} else {
+		say(t, "add rule inet declaw in_%s counter drop\n", id);
+	}
+}
+
 int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret)
 {
 	const struct policy *p = sb->policy;
@@ -224,6 +252,7 @@ int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret)
 	pins(&t, sb->short_id, sb->pins, sb->n_pins);
 	rules_spoof(&t, sb);
 	rules_policy(&t, sb);
+	rules_answers(&t, sb);
 	dispatch(&t, sb->short_id, sb->tap);
 	return text_take(&t, ret);
 }
@@ -246,10 +275,12 @@ int ruleset_remove(const char *short_id, const char *tap, char **ret)
 
 	if (!names_ok(short_id, tap))
 		return -EINVAL;
-	say(&t, "add chain inet declaw sbx_%s\n", id);
+	say(&t, "add chain inet declaw sbx_%s\nadd chain inet declaw in_%s\n", id, id);
 	dispatch(&t, id, tap);
 	say(&t, "delete element inet declaw sandboxes { %s : jump sbx_%s }\n", tap, id);
+	say(&t, "delete element inet declaw answers { %s : jump in_%s }\n", tap, id);
 	say(&t, "flush chain inet declaw sbx_%s\ndelete chain inet declaw sbx_%s\n", id, id);
+	say(&t, "flush chain inet declaw in_%s\ndelete chain inet declaw in_%s\n", id, id);
 	for (size_t i = 0; i < ELEMENTSOF(sets); i++) {
 		say(&t, "add set inet declaw %s_%s { type ipv4_addr; flags interval; auto-merge; }\n", sets[i], id);
 		say(&t, "delete set inet declaw %s_%s\n", sets[i], id);
@@ -271,7 +302,8 @@ int ruleset_show(const char *short_id, char **ret)
 
 	if (!names_ok(short_id, NULL))
 		return -EINVAL;
-	say(&t, "list chain inet declaw sbx_%s\nlist set inet declaw allow_%s\n", short_id, short_id);
+	say(&t, "list chain inet declaw sbx_%s\nlist chain inet declaw in_%s\n", short_id, short_id);
+	say(&t, "list set inet declaw allow_%s\n", short_id);
 	say(&t, "list set inet declaw deny_%s\nlist set inet declaw pin_%s\n", short_id, short_id);
 	return text_take(&t, ret);
 }
