@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { get, request } from './lib/api.mjs';
 import { assertError, assertOk } from './lib/check.mjs';
 import { forget, seen, useInternet } from './lib/internet.mjs';
-import { BOOT_MS, sh, withSandbox } from './lib/sandbox.mjs';
+import { BOOT_MS, sh, until, withSandbox } from './lib/sandbox.mjs';
 
 useInternet();
 
@@ -114,6 +114,26 @@ for line in sys.stdin:
 		await check(sbx, [['198.51.100.9', 5000, 'open']]);
 		assertError(await patch(id, { allow_out: ['http://x'] }), 400);
 		assert.equal((await get(`/sandboxes/${id}`)).json.policy_enforcement.egress, 'open');
+	}));
+
+test('another policy silences a far end that only talks', { timeout: 2 * BOOT_MS }, () =>
+	withSandbox({ template: 'python' }, async (sbx) => {
+		// a line for each datagram, and the kernel's queue is part of what was heard before
+		await sbx.files.write('/tmp/listen.py', `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.sendto(b'talk', ('198.51.100.9', 5001))
+while True: print(s.recv(100), flush=True)
+`);
+		await sh(sbx, '(python3 /tmp/listen.py >/tmp/heard 2>&1 &)');
+		await until('it talks', async () => Number(await sh(sbx, 'wc -l </tmp/heard')) >= 3, 20_000);
+		assertOk(await patch(sbx.sandboxId, { allow_out: ['9.9.9.9'] }));
+
+		const heard = await sh(sbx, 'sleep 1; wc -l </tmp/heard');
+
+		assert.equal(await sh(sbx, 'sleep 3; wc -l </tmp/heard'), heard);
+		assertOk(await patch(sbx.sandboxId, { allow_out: ['198.51.100.0/24'] }));
+		await until('it is heard again', async () => Number(await sh(sbx, 'wc -l </tmp/heard')) > Number(heard), 20_000);
 	}));
 
 test('nobody reaches another sandbox, nobody forges an address', { timeout: 3 * BOOT_MS }, () =>

@@ -9,6 +9,7 @@ import select
 import socket
 import sys
 import threading
+import time
 
 log = open(sys.argv[1], 'a', buffering=1)
 lock = threading.Lock()
@@ -59,6 +60,17 @@ def tcp(port):
 IP_PKTINFO = 8
 
 
+# Port 5001 goes on talking, whether anybody still answers or not
+def answer(s, port, data, info, peer):
+    for _ in range(150 if port == 5001 else 1):
+        try:
+            s.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, peer)
+        except OSError:
+            pass
+        if port == 5001:
+            time.sleep(0.2)
+
+
 def udp(port):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
@@ -68,15 +80,12 @@ def udp(port):
         to = socket.inet_ntoa(anc[0][2][8:12])
         note(proto='udp', to=to, port=port, peer=peer[0], what='data', data=data[:200].decode('latin-1'))
         info = anc[0][2][:4] + anc[0][2][8:12] + b'\0\0\0\0'
-        try:
-            s.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, peer)
-        except OSError:
-            pass
+        threading.Thread(target=answer, args=(s, port, data, info, peer), daemon=True).start()
 
 
 for p in (22, 80, 443, 5000, 8080, 853):
     threading.Thread(target=tcp, args=(p,), daemon=True).start()
-for p in (123, 443, 5000, 1053):
+for p in (123, 443, 5000, 5001, 1053):
     threading.Thread(target=udp, args=(p,), daemon=True).start()
 note(what='ready')
 select.select([], [], [])
