@@ -249,6 +249,35 @@ static int parse_lifecycle(json_object *body, struct sandbox_options *ret, char 
 	return 0;
 }
 
+static bool no_entries(json_object *network, const char *key)
+{
+	json_object *list = NULL;
+
+	return json_get_array(network, key, &list) != 0 || json_object_array_length(list) == 0;
+}
+
+/*
+ * allow_internet_access: false. A network with lists of its own says more exactly what is meant, and counts alone; one
+ * without (clients send {}) must not open what was asked to be closed. A copy: the security policy's is echoed too.
+ */
+static int no_internet(struct sandbox_options *o)
+{
+	_cleanup_json_ json_object *network = NULL, *all = json_object_new_array();
+
+	if (o->network && (!no_entries(o->network, "allow_out") || !no_entries(o->network, "deny_out")))
+		return 0;
+	if (!o->network)
+		network = json_object_new_object();
+	else if (json_object_deep_copy(o->network, &network, NULL) < 0)
+		return -ENOMEM;
+	if (!network || !all || json_object_array_add(all, json_object_new_string("0.0.0.0/0")) < 0 ||
+	    json_put(network, "deny_out", TAKE_PTR(all)) < 0)
+		return -ENOMEM;
+	cleanup_jsonp(&o->network);
+	o->network = TAKE_PTR(network);
+	return 0;
+}
+
 static int parse_scalars(struct manager *m, json_object *body, struct sandbox_options *ret, char **ret_detail)
 {
 	int64_t timeout = (int64_t)(m->settings.timeout_default_usec / USEC_PER_SEC);
@@ -265,13 +294,7 @@ static int parse_scalars(struct manager *m, json_object *body, struct sandbox_op
 	r = json_get_bool(body, "allow_internet_access", &internet);
 	if (r == JSON_E_TYPE)
 		return complain(ret_detail, "allow_internet_access must be true or false");
-	if (r == 0 && !internet && !ret->network) {
-		static const char closed[] = "{\"deny_out\":[\"0.0.0.0/0\"]}";
-		const char *error;
-
-		return json_parse(closed, sizeof(closed) - 1, &ret->network, &error);
-	}
-	return 0;
+	return r == 0 && !internet ? no_internet(ret) : 0;
 }
 
 /* Options of the contract that this version cannot honour: refused when they ask for something */

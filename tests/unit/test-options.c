@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The body of POST /sandboxes: what is good, what is refused and with which words, what is echoed. */
 #include "api/api.h"
+#include "policy/policy.h"
 #include "util-test.h"
 
 static struct manager manager;
@@ -249,8 +250,15 @@ Test(options, inspection)
 	test_leaks();
 }
 
+/* A network that says nothing about what goes out does not open what was asked to be closed */
 Test(options, no_internet)
 {
+	static const char *const silent[] = {
+		"{\"allow_internet_access\":false,\"network\":{}}",
+		"{\"allow_internet_access\":false,\"network\":{\"allow_public_traffic\":false}}",
+		"{\"allow_internet_access\":false,\"network\":{\"allow_out\":[],\"deny_out\":[]}}",
+		"{\"allow_internet_access\":false,\"security\":{\"network\":{\"allow_public_traffic\":true}}}",
+	};
 	struct sandbox_options o;
 
 	good("{\"allow_internet_access\":false}", &o);
@@ -258,6 +266,15 @@ Test(options, no_internet)
 	sandbox_options_done(&o);
 	good("{\"allow_internet_access\":false,\"network\":{\"allow_out\":[\"x\"]}}", &o);
 	cr_assert_str_eq(json_text(o.network, NULL), "{\"allow_out\":[\"x\"]}", "what was sent is echoed");
+	sandbox_options_done(&o);
+	for (size_t i = 0; i < ELEMENTSOF(silent); i++) {
+		good(silent[i], &o);
+		cr_assert_str_eq(policy_mode(o.policy), "closed", "%s", silent[i]);
+		cr_assert_not_null(strstr(json_text(o.network, NULL), "\"deny_out\":[\"0.0.0.0/0\"]"), "and says so");
+		sandbox_options_done(&o);
+	}
+	good(silent[3], &o);
+	cr_assert_null(strstr(json_text(o.security, NULL), "deny_out"), "the security policy is echoed as it came");
 	sandbox_options_done(&o);
 	test_leaks();
 }
