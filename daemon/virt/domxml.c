@@ -97,8 +97,16 @@ static void section_boot(struct buf *b, int *r, const struct dom_spec *s)
 
 static void section_cpu(struct buf *b, int *r, const struct dom_spec *s)
 {
-	/* Under TCG "maximum" is all that QEMU can emulate; it is not tied to the host's model. */
-	put(b, r, "  <cpu mode='%' check='none'/>\n", s->kvm ? "host-passthrough" : "maximum");
+	/*
+	 * Under TCG "maximum" is all that QEMU can emulate; it is not tied to the host's model. But with erms a guest copies
+	 * by `rep movsb`, which the emulator does byte by byte; without it by eight at a time, more than four times as fast.
+	 */
+	if (s->kvm)
+		put(b, r, "  <cpu mode='host-passthrough' check='none'/>\n");
+	else
+		put(b, r, "  <cpu mode='maximum' check='none'>\n"
+		    "    <feature policy='disable' name='erms'/>\n"
+		    "  </cpu>\n");
 	put(b, r,
 	    "  <clock offset='utc'/>\n"
 	    "  <on_poweroff>destroy</on_poweroff>\n"
