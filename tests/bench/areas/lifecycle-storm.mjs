@@ -5,8 +5,6 @@
 
 import { randomUUID } from 'node:crypto';
 import { del, get, listIds, patch, post, request } from '../../e2e/lib/api.mjs';
-import { answers } from '../../e2e/lib/daemon.mjs';
-import { daemonHolds } from '../../e2e/lib/growth.mjs';
 import { hostOut, onHost, scopeOf, shortOf, virshList } from '../../e2e/lib/host.mjs';
 import { quantile } from '../lib/stats.mjs';
 
@@ -16,6 +14,24 @@ export const title = 'kills, restarts, deadlines, repetitions';
 const sleep = (ms) => new Promise((r) => setTimeout(r, ms));
 const rand = (n) => Math.floor(Math.random() * n);
 const lines = (text) => text.split('\n').map((s) => s.trim()).filter(Boolean);
+
+async function answers() {
+	for (const end = Date.now() + 60_000; Date.now() < end; await sleep(20))
+		if (await get('/healthz').then((r) => r.status === 200, () => false))
+			return;
+	throw new Error('the daemon does not answer');
+}
+
+async function daemonHolds() {
+	const pid = (await hostOut('systemctl', 'show', '-P', 'MainPID', 'declawd.service')).trim();
+
+	return {
+		rssKib: Number(/^VmRSS:\s+(\d+) kB/m.exec(await hostOut('cat', `/proc/${pid}/status`))[1]),
+		fds: lines(await hostOut('ls', `/proc/${pid}/fd`)).length,
+		threads: lines(await hostOut('ls', `/proc/${pid}/task`)).length,
+		files: lines(await hostOut('find', '/run/declaw', '/var/lib/declaw/sandboxes')).length,
+	};
+}
 
 // Everything on the host that names a sandbox which is not alive.
 async function leaks() {
@@ -167,7 +183,7 @@ async function qemuKills(bench) {
 		await hostOut('kill', '-9', ...procs);
 		do {
 			await sleep(20);
-			state = (await get(`/sandboxes/${id}/status`)).json;
+			state = (await get(`/sandboxes/${id}`)).json;
 		} while (state?.state !== 'killed' && Date.now() - began < 10_000);
 		noticed.push(Date.now() - began);
 		wrong += (await get(`/sandboxes/${id}`)).json?.end_reason !== 'crash';

@@ -83,6 +83,76 @@ def udp(port):
         threading.Thread(target=answer, args=(s, port, data, info, peer), daemon=True).start()
 
 
+# --- DNS: one answer for each name below; every question is logged ---
+
+NAMES = {
+    'good.example.com': ['198.51.100.10'],
+    'other.example.com': ['198.51.100.11'],
+    'a.wild.example.com': ['198.51.100.20'],
+    'wild.example.com': ['198.51.100.21'],
+    'shared.example.com': ['198.51.100.10'],
+    'evil.example.org': ['198.51.100.66'],
+    'private.example.com': ['10.0.0.1'],
+    'loop.example.com': ['127.0.0.1'],
+    'metadata.example.com': ['169.254.169.254'],
+    'host.example.com': ['203.0.113.1'],
+    'mixed.example.com': ['10.0.0.1', '198.51.100.12'],
+    'api.github.com': ['198.51.100.40'],
+}
+CNAMES = {
+    'alias.example.com': 'evil.example.org',
+    'ring.example.com': 'ring2.example.com',
+    'ring2.example.com': 'ring.example.com',
+}
+
+
+def qname(data, at):
+    labels = []
+    while data[at]:
+        labels.append(data[at + 1:at + 1 + data[at]].decode('latin-1'))
+        at += 1 + data[at]
+    return '.'.join(labels), at + 1
+
+
+def encode(name):
+    return b''.join(bytes([len(x)]) + x.encode() for x in name.split('.')) + b'\0'
+
+
+def dns_answer(data, to, proto):
+    name, at = qname(data, 12)
+    qtype = int.from_bytes(data[at:at + 2], 'big')
+    note(proto='dns', to=to, port=53, name=name, qtype=qtype, over=proto, what='query')
+    key = name.lower()
+    rows = b''
+    count = 0
+    while key in CNAMES and count < 4:
+        rows += encode(key) + b'\0\5\0\1\0\0\0\x3c' + len(encode(CNAMES[key])).to_bytes(2, 'big') + encode(CNAMES[key])
+        key = CNAMES[key]
+        count += 1
+    if qtype == 1:
+        for addr in NAMES.get(key, []):
+            rows += encode(key) + b'\0\1\0\1\0\0\0\x3c\0\4' + socket.inet_aton(addr)
+            count += 1
+    known = key in NAMES or key in CNAMES
+    flags = 0x8180 if known else 0x8183
+    return data[:2] + flags.to_bytes(2, 'big') + b'\0\1' + count.to_bytes(2, 'big') + b'\0\0\0\0' + data[12:at + 4] + rows
+
+
+def dns_udp():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    s.bind(('0.0.0.0', 53))
+    while True:
+        data, anc, _, peer = s.recvmsg(4096, 1024)
+        to = socket.inet_ntoa(anc[0][2][8:12])
+        info = anc[0][2][:4] + anc[0][2][8:12] + b'\0\0\0\0'
+        try:
+            s.sendmsg([dns_answer(data, to, 'udp')], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, peer)
+        except (OSError, IndexError) as e:
+            note(proto='dns', what='bad', data=repr(e))
+
+
+threading.Thread(target=dns_udp, daemon=True).start()
 for p in (22, 80, 443, 5000, 8080, 853):
     threading.Thread(target=tcp, args=(p,), daemon=True).start()
 for p in (123, 443, 5000, 5001, 1053):
