@@ -7,6 +7,7 @@
  * control channel. Without declawd it denies what is new at once and cuts what is old after a few seconds.
  */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -110,7 +111,9 @@ static int listener_take(void)
 {
 	int n = sd_listen_fds(1);
 
-	if (n == 1 && sd_is_socket_inet(SD_LISTEN_FDS_START, AF_INET, SOCK_STREAM, 1, 0) > 0)
+	/* systemd's are blocking */
+	if (n == 1 && sd_is_socket_inet(SD_LISTEN_FDS_START, AF_INET, SOCK_STREAM, 1, 0) > 0 &&
+	    fcntl(SD_LISTEN_FDS_START, F_SETFL, O_NONBLOCK) == 0)
 		return SD_LISTEN_FDS_START;
 	log_error("One listening TCP socket must be handed over (declaw-proxy.socket)");
 	return -EINVAL;
