@@ -183,7 +183,7 @@ test('probe: another Host on a connection that is open', { timeout: 60_000 }, as
 	assert.ok(!data.includes('evil'), data);
 });
 
-test('probe: the cut of a flow when the policy changes', { timeout: 60_000 }, async () => {
+test('probe: programs that behave get through', { timeout: 60_000 }, async () => {
 	const id = sbx.sandboxId;
 	const shown = (await get(`/sandboxes/${id}/network`)).json;
 

@@ -49,7 +49,7 @@ def raw(p):
     with connect(p) as s:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         data = p['data'].encode('latin-1')
-        step = p.get('step', len(data))
+        step = p.get('step', len(data)) or 1
         for i in range(0, len(data), step):
             s.sendall(data[i:i + step])
             if p.get('pause'):
@@ -86,7 +86,7 @@ def tls(p):
         data = data.replace(b'\x00\x17\x00\x00', b'\xfe\x0d\x00\x00', 1)
     with connect(p) as s:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        step = p.get('step', len(data))
+        step = p.get('step', len(data)) or 1
         for i in range(0, len(data), step):
             s.sendall(data[i:i + step])
         got = b''
