@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "core/manager.h"
+#include "core/metricsfile.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -41,10 +42,14 @@ static struct metrics *metrics_of(struct sandbox *sb)
 {
 	size_t size = sb->manager->settings.metrics_kept;
 
-	if (!sb->metrics)
-		sb->metrics = calloc(1, sizeof(*sb->metrics) + size * sizeof(struct metrics_sample));
 	if (sb->metrics)
-		sb->metrics->size = size;
+		return sb->metrics;
+	sb->metrics = calloc(1, sizeof(*sb->metrics) + size * sizeof(struct metrics_sample));
+	if (!sb->metrics)
+		return NULL;
+	sb->metrics->size = size;
+	sb->metrics->n = metricsfile_load(sb, sb->metrics->ring, size);
+	sb->metrics->next = size ? sb->metrics->n % size : 0;
 	return sb->metrics;
 }
 
@@ -135,11 +140,12 @@ static void sample(struct sandbox *sb, struct metrics *t, bool keep, struct metr
 	t->base_ticks = ticks;
 }
 
-static void ring_add(struct metrics *t, const struct metrics_sample *s)
+static void ring_add(const struct sandbox *sb, struct metrics *t, const struct metrics_sample *s)
 {
 	if (t->size == 0)
 		return;
 	t->ring[t->next] = *s;
+	metricsfile_put(sb, t->next, s);
 	t->next = (t->next + 1) % t->size;
 	t->n = MIN_OF(t->n + 1, t->size);
 }
@@ -167,7 +173,7 @@ static void probe_answer(struct probe *p)
 	} else if (t) {
 		sample(p->sb, t, p->keep, &s);
 		if (p->keep)
-			ring_add(t, &s);
+			ring_add(p->sb, t, &s);
 	}
 	if (p->fn)
 		p->fn(p->userdata, &s);
@@ -254,9 +260,9 @@ void metrics_forget(struct sandbox *sb, const void *userdata)
 			p->fn = NULL;
 }
 
-void metrics_each(const struct sandbox *sb, uint64_t from_usec, uint64_t to_usec, metrics_fn fn, void *userdata)
+void metrics_each(struct sandbox *sb, uint64_t from_usec, uint64_t to_usec, metrics_fn fn, void *userdata)
 {
-	const struct metrics *t = sb->metrics;
+	const struct metrics *t = metrics_of(sb);
 
 	for (size_t i = 0; t && i < t->n; i++) {
 		const struct metrics_sample *s = ring_at(t, i);
@@ -271,12 +277,15 @@ void metrics_each(const struct sandbox *sb, uint64_t from_usec, uint64_t to_usec
 static int on_interval(sd_event_source *s, uint64_t usec, void *userdata)
 {
 	struct manager *m = userdata;
+	uint64_t now = clock_monotonic();
 	struct sandbox *sb;
 
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
 		if (sb->state == SANDBOX_RUNNING || sb->state == SANDBOX_PAUSED)
 			probe_start(sb, true, NULL, NULL);
-	sd_event_source_set_time(s, usec + m->settings.metrics_interval_usec);
+	usec += m->settings.metrics_interval_usec;
+	/* What a daemon that was held up has missed is not made up for */
+	sd_event_source_set_time(s, usec > now ? usec : now + m->settings.metrics_interval_usec);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { get, post } from './lib/api.mjs';
 import { assertError, assertOk, assertTimestamp } from './lib/check.mjs';
-import { withConfig } from './lib/daemon.mjs';
+import { sigkill, withConfig } from './lib/daemon.mjs';
 import { Sandbox, shareSandbox, sh, until, withSandbox } from './lib/sandbox.mjs';
 
 const sbx = shareSandbox({ timeout: 600, metadata: { team: 'red', 'odd key\'s': 'a "b" \\ ü' } });
@@ -77,6 +77,12 @@ test('history: ranges, CPU while busy, nothing while paused', { timeout: 90_000 
 
 		assert.deepEqual(part, all.slice(2, 6));
 		assert.deepEqual(assertOk(await get(path('/metrics?end=2020-01-01T00:00:00Z'))), []);
+		await sigkill();
+
+		const last = all.at(-1);
+
+		assert.deepEqual(assertOk(await get(path(`/metrics?start=${last.timestamp}&end=${last.timestamp}`))), [last],
+			'another daemon knows them, too');
 		assertOk(await post(path('/resume')));
 		assert.ok((await sbx().getMetrics({ start: new Date(a), end: new Date(b) })).length <= 4);
 	});
