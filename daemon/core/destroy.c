@@ -57,16 +57,24 @@ static void files_gone(void *userdata, int error, const char *message)
 	sandbox_unref(sb);
 }
 
-static int move_to_trash(struct sandbox *sb)
+/*
+ * One rename takes the directory away; what is slow (freeing blocks) happens on a worker. Where sandboxes are on a file
+ * system of their own the directory stays where it is until then. *ret is where it is to be removed.
+ */
+static int move_to_trash(struct sandbox *sb, char **ret)
 {
-	/* One rename takes the directory away; what is slow (freeing blocks) happens on a worker. */
 	_cleanup_free_ char *trash = NULL, *dir = sandbox_path(sb, NULL);
 
 	trash = str_format("%s/trash/%s", sb->manager->settings.state_dir, sb->id);
 	if (!dir || !trash)
 		return -ENOMEM;
-	if (rename(dir, trash) < 0 && errno != ENOENT)
-		return -errno;
+	if (rename(dir, trash) < 0 && errno != ENOENT) {
+		if (errno != EXDEV)
+			return -errno;
+		*ret = TAKE_PTR(dir);
+		return 0;
+	}
+	*ret = TAKE_PTR(trash);
 	return 0;
 }
 
@@ -80,9 +88,8 @@ static void destroy_files(struct sandbox *sb)
 	if (r == 0 && unlink(log) < 0 && errno != ENOENT)
 		r = -errno;
 
-	trash = str_format("%s/trash/%s", sb->manager->settings.state_dir, sb->id);
 	if (r == 0)
-		r = trash ? move_to_trash(sb) : -ENOMEM;
+		r = move_to_trash(sb, &trash);
 	if (r == 0) {
 		sandbox_ref(sb);
 		r = disk_remove_tree(sb->manager->workers, trash, files_gone, sb);

@@ -47,6 +47,21 @@ static int run_qemu_img(const char *image, const char *target)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EIO;
 }
 
+/* Where the kernel does not copy for us: another file system, or one that cannot */
+static int copy_plain(int in, int out)
+{
+	char data[65536];
+	ssize_t n;
+
+	while ((n = read(in, data, sizeof(data))) > 0)
+		for (ssize_t done = 0, w; done < n; done += w) {
+			w = write(out, data + done, (size_t)(n - done));
+			if (w < 0)
+				return -errno;
+		}
+	return n < 0 ? -errno : 0;
+}
+
 static int copy_file(const char *from, const char *to, mode_t mode, gid_t gid)
 {
 	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC), out = -EBADF;
@@ -59,8 +74,14 @@ static int copy_file(const char *from, const char *to, mode_t mode, gid_t gid)
 		return -errno;
 	while ((n = copy_file_range(in, NULL, out, NULL, 1 << 20, 0)) > 0)
 		;
-	if (n < 0)
+	if (n < 0 && errno != EXDEV && errno != EOPNOTSUPP && errno != EINVAL)
 		return -errno;
+	if (n < 0) {
+		int r = copy_plain(in, out);
+
+		if (r < 0)
+			return r;
+	}
 	if (fchown(out, (uid_t)-1, gid) < 0 || fchmod(out, mode) < 0)
 		return -errno;
 	return 0;
