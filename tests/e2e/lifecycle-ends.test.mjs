@@ -30,11 +30,19 @@ const ways = {
 	}],
 	'the guest powers off': ['guest_exit', (id) => guest(id, 'sleep 0.3; echo o > /proc/sysrq-trigger')],
 	'the guest reboots': ['guest_exit', (id) => guest(id, 'sleep 0.3; echo b > /proc/sysrq-trigger')],
+	'the guest runs out of memory, and then down': ['oom', async (id) => {
+		const { exit_code: code } = assertOk(await post(`/sandboxes/${id}/commands`,
+			{ cmd: 'python3 -c "x = []\nwhile True: x.append(b\'x\' * (32 << 20))"', user: 'root', timeout: 60 }));
+
+		assert.notEqual(code, 0, 'the kernel ended it');
+		assert.equal((await state(id)).state, 'running', 'and nothing else');
+		await guest(id, 'sleep 0.3; echo c > /proc/sysrq-trigger');
+	}],
 	'request': ['request', (id) => del(`/sandboxes/${id}?async=true`)],
 };
 
 for (const [way, [reason, act]] of Object.entries(ways))
-	test(`${way}: killed, ${reason}`, { timeout: 60_000 }, async () => {
+	test(`${way}: killed, ${reason}`, { timeout: 120_000 }, async () => {
 		const id = await create();
 
 		try {

@@ -3,6 +3,7 @@
  * Sandboxes that are killed, die or lose a part while they are being created, and events that come early, late, twice
  * or not at all. Each test walks over all operations of a creation: the k-th is held while something happens.
  */
+#include "core/ends.h"
 #include "lib/fake-agent.h"
 #include "util-test.h"
 
@@ -181,6 +182,39 @@ Test(lifecycle_kill, domain_stops_while_it_runs)
 		fake_unit_removed(sb->unit);
 		fake_settle();
 		cr_assert_eq(sb->end, table[i].end);
+	}
+	finish();
+}
+
+Test(lifecycle_kill, out_of_memory)
+{
+	static const enum virt_stop table[] = { VIRT_STOP_SHUTDOWN, VIRT_STOP_CRASHED };
+
+	for (size_t i = 0; i < ELEMENTSOF(table); i++) {
+		struct sandbox *sb = fake_running(m);
+
+		/* It is still alive, and what ended it is what came before its end */
+		ends_oom(sb);
+		cr_assert_eq(sb->state, SANDBOX_RUNNING);
+		fake_qemu_dies(sb->id, table[i]);
+		fake_settle();
+		check_gone(sb, (unsigned int)i);
+		cr_assert_eq(sb->end, SANDBOX_END_OOM);
+
+		/* Long ago: it lived on without that process */
+		sb = fake_running(m);
+		ends_oom(sb);
+		sb->oom_usec = 1;
+		fake_qemu_dies(sb->id, table[i]);
+		fake_settle();
+		cr_assert_neq(sb->end, SANDBOX_END_OOM);
+
+		/* Who was asked to end has been asked */
+		sb = fake_running(m);
+		ends_oom(sb);
+		sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+		fake_settle();
+		cr_assert_eq(sb->end, SANDBOX_END_REQUEST);
 	}
 	finish();
 }
