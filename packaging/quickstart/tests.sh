@@ -106,6 +106,7 @@ run_tests() {
 	runner "throw-away host" '^host: ' "$src/packaging/host/selftest"
 	runner "end to end" '^e2e: ' test_e2e
 	[ -z "$long" ] || runner "end to end, long" '^e2e: ' test_e2e long
+	runner "lifecycle figures" '^figures: ' with_host figures "$src/tests/figures/run" ${long:+--long}
 	runner "cold boots beside busy neighbours" '^boot: ' with_host test "$src/tests/boot/run" \
 		--count "$([ -n "$long" ] && echo 50 || echo 6)"
 	print_summary $((SECONDS - from))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // Pause and resume, long: 50 rounds with writes in between lose nothing, in memory and by way of the disk; a reboot of
-// the host (DECLAW_HOST_REBOOT: the command that does it) keeps what is paused.
+// the host (DECLAW_HOST: the command whose verb `restart` does it) keeps what is paused.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -18,7 +18,7 @@ const sbx = shareSandbox({ timeout: 3600 });
 const path = (rest = '') => `/sandboxes/${sbx().sandboxId}${rest}`;
 const run = async (cmd) => assertOk(await post(path('/commands'), { cmd })).stdout;
 const expected = (n) => Array.from({ length: n }, (_, i) => `round ${i}\n`).join('');
-const reboot = (process.env.DECLAW_HOST_REBOOT || '').split(/\s+/).filter(Boolean);
+const reboot = (process.env.DECLAW_HOST || '').split(/\s+/).filter(Boolean);
 
 async function cycle(where, settle) {
 	await run(`rm -f ${where} /dev/shm/log`);
@@ -67,7 +67,7 @@ test('a reboot of the host: paused ones go on, running ones are told from crashe
 				JSON.parse(await hostOut('cat', `/var/lib/declaw/sandboxes/${onDisk}/sandbox.json`)).on_disk, 30_000);
 		});
 		assertOk(await post(`/sandboxes/${paused}/pause`));
-		await promisify(execFile)(reboot[0], reboot.slice(1));
+		await promisify(execFile)(reboot[0], [...reboot.slice(1), 'restart']);
 		await answers();
 
 		for (const id of [onDisk, paused]) {
