@@ -48,10 +48,28 @@ void ends_domain_event(struct sandbox *sb, enum virt_event ev, int detail)
 	end(sb, detail == VIRT_STOP_SHUTDOWN && !sb->host_ended ? SANDBOX_END_GUEST_EXIT : SANDBOX_END_CRASH);
 }
 
+static void have_scope(void *userdata, int error, const struct bus_unit *v, size_t n)
+{
+	struct sandbox *sb = userdata;
+	bool there = false;
+
+	for (size_t i = 0; i < n; i++)
+		there = there || (str_eq(v[i].name, sb->unit) && !str_eq(v[i].active, "inactive") && !str_eq(v[i].active, "failed"));
+	/* Without an answer: recover.c looks when the bus is back */
+	if (error >= 0 && !there && !sb->destroying && sb->state != SANDBOX_KILLED && !sb->manager->stopping) {
+		log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The scope of %s is gone: QEMU died or somebody stopped it", sb->id);
+		end_soon(sb, SCOPE_GRACE_USEC);
+	}
+	sandbox_unref(sb);
+}
+
+/*
+ * systemd says that a unit is removed also when it reloads (systemctl daemon-reload), where it forgets all and reads them
+ * again. It answers only after that, so what it lists then is the truth.
+ */
 void ends_scope_gone(struct sandbox *sb)
 {
-	log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The scope of %s is gone: QEMU died or somebody stopped it", sb->id);
-	end_soon(sb, SCOPE_GRACE_USEC);
+	bus_units_list(sb->manager->bus, sb->unit, have_scope, sandbox_ref(sb));
 }
 
 void ends_agent_lost(struct sandbox *sb, int reason)

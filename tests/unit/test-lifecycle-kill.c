@@ -230,6 +230,11 @@ Test(lifecycle_kill, scope_is_removed)
 	fake_unit_removed("declaw-other.scope");
 	fake_settle();
 	cr_assert_eq(sb->state, SANDBOX_RUNNING);
+	/* systemd reloads: said to be removed, and there all the same */
+	fake_unit_removed(scope);
+	fake_settle();
+	cr_assert_eq(sb->state, SANDBOX_RUNNING);
+	cr_assert_null(sb->end_timer, "nobody waits for its end");
 	memset(fake_find(FAKE_UNIT, scope), 0, sizeof(struct fake_thing));
 	fake_unit_removed(scope);
 	fake_settle();
