@@ -4,6 +4,7 @@
 
 #include "api/api.h"
 #include "core/pause.h"
+#include "core/tier.h"
 
 void api_reply(struct http_request *req, int status, json_object *o)
 {
@@ -172,12 +173,18 @@ static bool authorise(void *userdata, struct http_request *req, const char *key)
 	struct manager *m = userdata;
 	const struct keyfile_entry *e = key ? keyfile_check(m->keys, key, strlen(key)) : NULL;
 	const char *other = http_request_header(req, "X-API-Key");
+	enum fault fault;
 
 	/* Either header opens the door, also beside a wrong one in the other (contract 1.2) */
 	if (!e && other && !str_eq(other, key))
 		e = keyfile_check(m->keys, other, strlen(other));
 	if (!e) {
 		api_fail(req, FAULT_UNAUTHORIZED, NULL);
+		return false;
+	}
+	fault = tier_request(m, e->owner, e->tier);
+	if (fault != FAULT_NONE) {
+		api_fail(req, fault, NULL);
 		return false;
 	}
 	http_request_set_principal(req, e);

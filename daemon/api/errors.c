@@ -51,6 +51,7 @@ static const struct fault_row rows[] = {
 	[FAULT_TIER_DURATION] = { 403, "tier_duration", "session duration exceeds tier limit" },
 	[FAULT_TIER_SANDBOXES] = { 429, "tier_sandboxes", "concurrent sandbox limit reached for tier: %s" },
 	[FAULT_TIER_RATE] = { 429, "tier_rate", "sandbox creation rate limit exceeded" },
+	[FAULT_REQUEST_RATE] = { 429, "request_rate", "rate limit exceeded" },
 	[FAULT_NO_ACCELERATOR] = { 409, "no_accelerator", "This host has neither KVM nor QEMU; install qemu-system-x86 and restart declawd." },
 	[FAULT_NO_LIBVIRT] = { 409, "libvirt_unavailable", "libvirt cannot be reached; see: systemctl status declaw-libvirtd." },
 	[FAULT_NO_SYSTEMD] = { 409, "systemd_unavailable", "systemd cannot be reached over the system bus, or refuses; see: journalctl -u declawd." },

@@ -87,6 +87,7 @@ static const struct conf_key settings_keys[] = {
 	TIER("storage_gib_max", CONF_U64, storage_gib_max, RANGE(0, 1ull << 30)),
 	TIER("sandboxes_max", CONF_U64, sandboxes_max, RANGE(0, 1ull << 30)),
 	TIER("creates_per_second", CONF_U64, creates_per_second, RANGE(0, 1000000)),
+	TIER("requests_per_second", CONF_U64, requests_per_second, RANGE(0, 1000000)),
 	TIER("runtime_max", CONF_USEC, runtime_max_usec, RANGE(0, 87600 * HOUR)),
 	{ .section = NULL },
 };
@@ -147,6 +148,7 @@ static const char settings_defaults[] =
 	"storage_gib_max = 0\n"
 	"sandboxes_max = 0\n"
 	"creates_per_second = 0\n"
+	"requests_per_second = 0\n"
 	"runtime_max = 0\n"
 	"[tier base]\n"
 	"vcpus_max = 4\n"
@@ -154,6 +156,7 @@ static const char settings_defaults[] =
 	"storage_gib_max = 10\n"
 	"sandboxes_max = 25\n"
 	"creates_per_second = 2\n"
+	"requests_per_second = 0\n"
 	"runtime_max = 1h\n"
 	"[tier pro]\n"
 	"vcpus_max = 16\n"
@@ -161,6 +164,7 @@ static const char settings_defaults[] =
 	"storage_gib_max = 50\n"
 	"sandboxes_max = 500\n"
 	"creates_per_second = 10\n"
+	"requests_per_second = 0\n"
 	"runtime_max = 24h\n";
 
 bool settings_list_is(char *const *list, const char *word)

@@ -47,7 +47,7 @@ static struct tier_bucket *bucket_of(struct manager *m, const char *owner)
 }
 
 /* One second's worth may come at once; it leaks away in a second. */
-static bool bucket_take(struct tier_bucket *b, uint64_t per_second)
+static bool bucket_take(struct tier_leak *b, uint64_t per_second)
 {
 	uint64_t now = clock_monotonic(), cost = USEC_PER_SEC / per_second, gone = now - b->at_usec;
 
@@ -93,7 +93,20 @@ enum fault tier_admit(struct manager *m, const char *owner, const struct sandbox
 	b = bucket_of(m, owner);
 	if (!b)
 		return FAULT_INTERNAL;
-	return bucket_take(b, t->creates_per_second) ? FAULT_NONE : FAULT_TIER_RATE;
+	return bucket_take(&b->creates, t->creates_per_second) ? FAULT_NONE : FAULT_TIER_RATE;
+}
+
+enum fault tier_request(struct manager *m, const char *owner, const char *tier)
+{
+	const struct tier *t = tier_find(&m->settings, tier);
+	struct tier_bucket *b;
+
+	if (!t || !t->requests_per_second)
+		return FAULT_NONE;
+	b = bucket_of(m, owner);
+	if (!b)
+		return FAULT_INTERNAL;
+	return bucket_take(&b->requests, t->requests_per_second) ? FAULT_NONE : FAULT_REQUEST_RATE;
 }
 
 void tier_done(struct manager *m)

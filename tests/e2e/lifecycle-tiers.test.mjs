@@ -11,7 +11,7 @@ import { withConfig } from './lib/daemon.mjs';
 import { hostOut } from './lib/host.mjs';
 import './lib/sandbox.mjs';
 
-const tiers = ['e2esmall', 'e2evcpus', 'e2ememory', 'e2edisk', 'base', 'nowhere'];
+const tiers = ['e2esmall', 'e2eslow', 'e2evcpus', 'e2ememory', 'e2edisk', 'base', 'nowhere'];
 const keys = Object.fromEntries(tiers.map((t) => [t, `dcl_${randomBytes(20).toString('hex')}`]));
 const as = (tier) => ({ auth: { Authorization: `Bearer ${keys[tier]}` } });
 const create = (tier, json = {}) => post('/sandboxes', json, as(tier));
@@ -27,6 +27,8 @@ vcpus_max = 1
 memory_mb_max = 64
 [tier e2ememory]
 memory_mb_max = 64
+[tier e2eslow]
+requests_per_second = 5
 [tier e2edisk]
 storage_gib_max = 1
 `;
@@ -88,6 +90,22 @@ test('tiers: size, number, rate, runtime', { timeout: 120_000 }, async () => {
 		await new Promise((r) => setTimeout(r, 1000));
 		assertError(await create('e2esmall', { timeout: 100 }), 429, 'tier_sandboxes', 'concurrent sandbox limit reached for tier: e2esmall');
 		await killMade();
+	});
+});
+
+test('requests in a second: those beyond are told to come back', { timeout: 60_000 }, async () => {
+	await withConfig(config, async () => {
+		const all = await Promise.all(Array.from({ length: 40 }, () => get('/sandboxes', as('e2eslow'))));
+		const late = all.filter((res) => res.status === 429);
+
+		assert.ok(late.length > 0 && late.length < 40, `${late.length} of 40`);
+		for (const res of late) {
+			assertError(res, 429, 'request_rate', 'rate limit exceeded');
+			assert.match(res.headers['retry-after'], /^[1-9]\d*$/);
+		}
+		assertOk(await get('/sandboxes'), 200, 'another key is not held up');
+		await new Promise((r) => setTimeout(r, 1200));
+		assertOk(await get('/sandboxes', as('e2eslow')));
 	});
 });
 
