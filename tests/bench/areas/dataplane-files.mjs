@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// A file of 256 MiB up and down through the API, against as many bytes over a virtio port that `dd`
-// reads or writes in blocks as large as the port takes; and what the daemon's memory does during 1 GiB.
+// A file of 256 MiB up and down through the API, against the same file over a virtio port with `dd` at its
+// end, in blocks as large as the port takes; and what the daemon's memory does during 1 GiB.
 //
-// The file lies in memory inside the guest (tmpfs): the comparison is of the channel, not of a disk that
-// only one side would write to. The raw client's own transfer of such a file stands between the two: it
-// shows what of a difference is the protocol's and the agent's, and what is the daemon's.
+// The file lies in memory inside the guest (tmpfs), on both sides: the comparison is of the channel, not of
+// what a guest with one processor needs to write a file. What the port carries when nothing is written or
+// read inside is printed beside it, and so is the raw client's own transfer of such a file: it shows what of
+// a difference is the protocol's and the agent's, and what is the daemon's.
 
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -61,11 +62,11 @@ async function checkContent(api, path, size) {
 		throw new Error('what arrived is not what was sent');
 }
 
-// MiB/s through the second port: `dd` inside drains or fills it.
-async function portRate(bare, direction, size) {
+// MiB/s through the second port: `dd` inside drains it into a file or fills it from one.
+async function portRate(bare, direction, size, file) {
 	const blocks = `bs=32768 count=${size / 32768} status=none`;
-	const command = direction === 'up' ? `dd iflag=fullblock of=/dev/null ${blocks} <&3; printf k >&3`
-		: `dd if=/dev/zero ${blocks} >&3`;
+	const command = direction === 'up' ? `dd iflag=fullblock of=${file ?? '/dev/null'} ${blocks} <&3; printf k >&3`
+		: `dd if=${file ?? '/dev/zero'} ${blocks} >&3`;
 
 	await bare.op('spawn', `${findPort('org.declaw.bench.0')}exec 3<>$port; ${command}`);
 
@@ -90,7 +91,8 @@ export async function run(bench) {
 	const { api, bare } = await bothMachines(bench);
 	const size = (bench.quick ? 16 : 256) * MiB;
 	const path = '/bench/file';
-	const rates = { up: [], clientUp: [], portUp: [], down: [], clientDown: [], portDown: [] };
+	const rates = { up: [], clientUp: [], portUp: [], down: [], clientDown: [], portDown: [],
+		nullUp: [], nullDown: [] };
 	const mount = 'mkdir /bench && mount -t tmpfs -o size=400m tmpfs /bench';
 
 	await api.run(mount, { user: 'root' });
@@ -108,16 +110,21 @@ export async function run(bench) {
 		await bare.op('exec', `rm -f ${path}`);
 		rates.up.push(await upload(api, path, size));
 		rss.push(await daemonRss());
-		rates.portUp.push(await portRate(bare, 'up', size));
-		if (i < 2)
+		rates.portUp.push(await portRate(bare, 'up', size, path));
+		if (i < 2) {
+			rates.nullUp.push(await portRate(bare, 'up', size));
+			await bare.op('exec', `rm -f ${path}`);
 			rates.clientUp.push(await clientRate(bare, 'write', `${path} ${size}`));
+		}
 		if (i === 0)
 			await checkContent(api, path, size);
 		rates.down.push(await download(api, path, size));
 		rss.push(await daemonRss());
-		rates.portDown.push(await portRate(bare, 'down', size));
-		if (i < 2)
+		rates.portDown.push(await portRate(bare, 'down', size, path));
+		if (i < 2) {
+			rates.nullDown.push(await portRate(bare, 'down', size));
 			rates.clientDown.push(await clientRate(bare, 'read', path));
+		}
 	}
 	report(bench, rates, rss, size);
 }
@@ -130,10 +137,12 @@ function report(bench, rates, rss, size) {
 	bench.table([`MiB/s, ${size / MiB} MiB`, 'median', 'min', 'max'], [
 		row('declawd: PUT files/raw', rates.up),
 		row('raw client: FILE_WRITE', rates.clientUp),
-		row('raw virtio-serial, towards the guest', rates.portUp),
+		row('raw virtio-serial: dd into the same file', rates.portUp),
+		row('raw virtio-serial: dd into nothing', rates.nullUp),
 		row('declawd: GET files/raw', rates.down),
 		row('raw client: FILE_READ', rates.clientDown),
-		row('raw virtio-serial, from the guest', rates.portDown),
+		row('raw virtio-serial: dd from the same file', rates.portDown),
+		row('raw virtio-serial: dd from nothing', rates.nullDown),
 	]);
 	bench.say(`\nratios in the pairs: up ${pair(rates.up, rates.portUp)}, down ${pair(rates.down, rates.portDown)}`);
 	bench.say(`resident memory of declawd: ${rss[0].toFixed(1)} MiB, during ${(rss.length - 1) * size / MiB} MiB at most ${growth.toFixed(1)} MiB more`);
