@@ -370,19 +370,28 @@ void hibernate_restore(struct sandbox *sb)
 
 /* --- recovery --- */
 
-static void adopt_released(struct sandbox *sb _unused_, const char *reason _unused_)
+static void adopt_released(struct sandbox *sb, const char *reason _unused_)
 {
+	sb->releasing = false;
+	if (still(sb, SANDBOX_MOVE_SAVING))
+		pause_move_end(sb, FAULT_NONE, NULL);
 }
 
 bool hibernate_adopt(struct sandbox *sb)
 {
 	if (sb->state != SANDBOX_PAUSED || !hibernate_image_ready(sb))
 		return false;
+	if (sb->releasing)
+		return true;
 	/* What a save or a restore had left to do or to undo: nothing is held on the host but files */
 	sb->on_disk = true;
 	sb->paused_fd = fd_close(sb->paused_fd);
 	pause_move_end(sb, FAULT_NONE, NULL);
-	if (sb->held & ~(unsigned int)HELD_DIR)
+	if (sb->held & ~(unsigned int)HELD_DIR) {
+		/* Until it is through nobody resumes: what that makes would be taken for what is released, and forgotten */
+		sb->releasing = true;
+		sb->moving = SANDBOX_MOVE_SAVING;
 		release_host(sb, NULL, adopt_released);
+	}
 	return true;
 }

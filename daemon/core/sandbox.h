@@ -126,6 +126,7 @@ struct sandbox {
 	unsigned int held;		/* enum sandbox_held bits */
 	enum sandbox_move moving;
 	bool on_disk;			/* paused, and nothing of it is in memory */
+	bool releasing;			/* hibernate_adopt(): what it held on the host is being removed */
 	bool fetched;			/* paused, and somebody has connected to it (GET) since */
 	bool asked;			/* the present step of a move has been asked for */
 	uint64_t moved_usec;		/* realtime of the last move's end: what was seen before counts no more */

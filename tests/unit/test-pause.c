@@ -213,6 +213,44 @@ Test(pause, the_daemon_dies)
 	finish();
 }
 
+/* The next daemon still removes what the last one may have left of it, and somebody wants it back already. */
+static unsigned int resumed_while_adopted(unsigned int k)
+{
+	struct sandbox *sb = fake_running(m);
+	char id[SANDBOX_ID_MAX];
+	struct fake_wait w;
+
+	for (unsigned int i = 0; i < 2; i++)
+		step(sb, i, &w);
+	snprintf(id, sizeof(id), "%s", sb->id);
+	m = manager_free(m);
+	fake_script();
+	fake.hold_at = k;
+	m = fake_manager_unsettled(NULL);
+	settle();
+	sb = manager_find(m, id);
+	/* the API answers no request before */
+	if (m->recovered && sb && sb->on_disk && sb->moving == SANDBOX_MOVE_NONE)
+		sandbox_resume(sb, NULL, NULL);
+	settle();
+	fake_release();
+	settle();
+	sb = manager_find(m, id);
+	cr_assert_not_null(sb);
+	must_go_on(sb, "adopted", k);
+	must_end(sb);
+	return fake.n_ops;
+}
+
+Test(pause, resumed_while_it_is_adopted)
+{
+	unsigned int n = resumed_while_adopted(0);
+
+	for (unsigned int k = 1; k <= n; k++)
+		resumed_while_adopted(k);
+	finish();
+}
+
 Test(pause, killed_at_each_operation)
 {
 	unsigned int n = round_ops(fake_running(m));
