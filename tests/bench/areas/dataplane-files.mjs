@@ -110,12 +110,12 @@ export async function run(bench) {
 		await bare.op('exec', `rm -f ${path}`);
 		rates.up.push(await upload(api, path, size));
 		rss.push(await daemonRss());
-		rates.portUp.push(await portRate(bare, 'up', size, path));
-		if (i < 2) {
-			rates.nullUp.push(await portRate(bare, 'up', size));
-			await bare.op('exec', `rm -f ${path}`);
+		// dd empties what the client wrote
+		if (i < 2)
 			rates.clientUp.push(await clientRate(bare, 'write', `${path} ${size}`));
-		}
+		rates.portUp.push(await portRate(bare, 'up', size, path));
+		if (i < 2)
+			rates.nullUp.push(await portRate(bare, 'up', size));
 		if (i === 0)
 			await checkContent(api, path, size);
 		rates.down.push(await download(api, path, size));
