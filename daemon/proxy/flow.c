@@ -13,8 +13,6 @@
 #include "util/clock.h"
 #include "util/log.h"
 
-#define BUF_MAX (REQUEST_HEAD_MAX + 32768u)
-
 /* --- audit --- */
 
 static void audit(struct flow *f, enum chan_verdict verdict, enum chan_proto proto, const char *rule, const char *detail)
@@ -258,7 +256,7 @@ bool flow_http(struct flow *f)
 static void look(struct flow *f)
 {
 	while (f->phase == FLOW_LOOK) {
-		ssize_t n = f->len < BUF_MAX ? recv(f->guest.fd, f->buf + f->len, BUF_MAX - f->len, 0) : 0;
+		ssize_t n = f->len < RELAY_BUF_MAX ? recv(f->guest.fd, f->buf + f->len, RELAY_BUF_MAX - f->len, 0) : 0;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -359,7 +357,7 @@ void flow_accept(struct proxy *p, int fd, const struct sockaddr_in *peer)
 	if (ws && ws->n < FLOWS_PER_SANDBOX && p->n_flows < FLOWS_MAX)
 		f = calloc(1, sizeof(*f));
 	if (f)
-		f->buf = malloc(BUF_MAX);
+		f->buf = malloc(RELAY_BUF_MAX);
 	if (!f || !f->buf || !destination(fd, &f->dst)) {
 		end_reset(&stranger);
 		if (f)
