@@ -37,14 +37,7 @@ check_in() {
 			printf "%s: %d tests: %d passed, %d failed, %d skipped\n", kind, n["TOTAL:"],
 				n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["XPASS:"] + n["ERROR:"], n["SKIP:"]
 		}' "$suite"
-	[ $r = 0 ] || [ ! -f "$suite" ] || failed_tests "$suite"
 	return $r
-}
-
-# failed_tests FILE: what did not pass, and why, last, where a log's reader looks
-failed_tests() {
-	echo "----- what failed"
-	awk '/^not ok/ { show = 12 } /^(ok|PASS)/ { show = 0 } show-- > 0 || /^(FAIL|ERROR|XPASS)[: ]/' "$1" | tail -n 60
 }
 
 lint_scripts() {
@@ -84,7 +77,7 @@ with_host() {
 # node's own reporter ends with counts on several lines; together they are the closing line.
 test_e2e() {
 	local out=$logs/e2e.tap r=0
-	with_host test "$src/tests/e2e/run" "$@" >"$out" || r=1
+	with_host test "$src/tests/e2e/run" "$@" >"$out" 2>&1 || r=1
 	cat "$out"
 	awk '
 		/^# (tests|pass|fail|cancelled|skipped|todo) [0-9]+$/ { n[$2] = $3 }

@@ -51,10 +51,24 @@ step() {
 		return 0
 	fi
 	printf '%sFAIL%s  %s (%ss)\n' "$red" "$plain" "$title" "$(elapsed "$from" "$EPOCHREALTIME")"
-	printf '%s\n' "----- last lines of $file"
-	tail -n 40 "$file"
-	printf '%s\n' "-----"
+	show_failure "$file"
 	return $r
+}
+
+# show_failure LOG: what its runner says did not pass (TAP, Automake, the figures' table, what a host left behind),
+# shortly, since a reader may see only the first lines below FAIL. Only a log without such lines is shown by its end.
+show_failure() {
+	local found
+	found=$(awk '/^ *not ok/ { show = 14 } /^ *ok |^PASS/ { show = 0 }
+		show-- > 0 || /^(FAIL|ERROR|XPASS|tests\/[a-z0-9]+): |: FAILED|IT IS NOT|could not be taken|  NO *$|^left[ :]|left behind/' \
+		"$1" | cut -c 1-300 | head -n 80)
+	if [ -n "$found" ]; then
+		printf '%s\n' "----- what failed" "$found"
+	else
+		printf '%s\n' "----- last lines of $1"
+		tail -n 40 "$1"
+	fi
+	printf '%s\n' "----- all of it: $1"
 }
 
 # A wait that costs no process: reading from a pipe nobody writes to.
