@@ -94,15 +94,15 @@ for line in sys.stdin:
         s.sendall(line.encode()); print('heard', s.recv(100).decode().strip(), flush=True)
     except OSError as e: print('broken', flush=True); break
 `);
-		await sh(sbx, 'mkfifo /tmp/in; (python3 /tmp/talk.py </tmp/in >/tmp/out 2>&1 &); exec 3>/tmp/in; echo one >&3; sleep 1; (sleep 600 >/tmp/in &)');
-		assert.equal(await sh(sbx, 'cat /tmp/out'), 'heard one\n');
+		await sh(sbx, 'mkfifo /tmp/in; (python3 /tmp/talk.py </tmp/in >/tmp/out 2>&1 &); exec 3>/tmp/in; echo one >&3; (sleep 600 >/tmp/in &)');
+		await until('it is heard', async () => (await sh(sbx, 'cat /tmp/out || :')) === 'heard one\n', 20_000);
 		await forget();
 
 		const after = assertOk(await patch(id, { allow_out: ['9.9.9.9'] }));
 
 		assert.equal(after.policy_enforcement.egress, 'addresses');
 		assert.deepEqual((await get(`/sandboxes/${id}`)).json.network, { allow_out: ['9.9.9.9'] });
-		await sh(sbx, 'echo two >/tmp/in; sleep 4');
+		await sh(sbx, 'echo two >/tmp/in; until [ $(wc -l </tmp/out) = 2 ]; do sleep 0.2; done', { timeout: 30 });
 		assert.equal(await sh(sbx, 'cat /tmp/out'), 'heard one\nbroken\n');
 		await check(sbx, [['198.51.100.9', 5000, 'refused'], ['9.9.9.9', 5000, 'open']]);
 		assert.deepEqual((await seen()).filter((r) => r.what === 'data'), []);
@@ -129,7 +129,7 @@ while True: print(s.recv(100), flush=True)
 		await until('it talks', async () => Number(await sh(sbx, 'wc -l </tmp/heard')) >= 3, 20_000);
 		assertOk(await patch(sbx.sandboxId, { allow_out: ['9.9.9.9'] }));
 
-		const heard = await sh(sbx, 'sleep 1; wc -l </tmp/heard');
+		const heard = await sh(sbx, 'sleep 2; wc -l </tmp/heard');
 
 		assert.equal(await sh(sbx, 'sleep 3; wc -l </tmp/heard'), heard);
 		assertOk(await patch(sbx.sandboxId, { allow_out: ['198.51.100.0/24'] }));
