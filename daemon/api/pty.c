@@ -173,7 +173,12 @@ void pty_resize(struct http_request *req, void *userdata)
 
 static int on_entry(struct procstream *ps, const struct spool_entry *e, const void *data)
 {
-	return sse_base64(ps->sse, "data", data, e->len, 0);
+	int r = 0;
+
+	/* The spool's cap was passed before the first reader came. Clients skip events they do not know */
+	if (e->lost)
+		r = sse_printf(ps->sse, "gap", "{\"lost_entries\":%llu}", (unsigned long long)e->lost);
+	return r < 0 ? r : sse_base64(ps->sse, "data", data, e->len, 0);
 }
 
 static int on_end(struct procstream *ps)

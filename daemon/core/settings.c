@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/limits.h"
 #include "core/tier.h"
 #include "policy/policy.h"
 #include "util/clock.h"
@@ -59,7 +60,7 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "boot_queue_timeout", CONF_USEC, boot_queue_usec, RANGE(0, HOUR)),
 	ROW("sandbox", "memory_max", CONF_SIZE, memory_max, RANGE(0, 1ull << 50)),
 	ROW("sandbox", "memory_reserve", CONF_SIZE, memory_reserve, RANGE(0, 1ull << 50)),
-	ROW("sandbox", "spool_max", CONF_SIZE, spool_max, RANGE(1ull << 20, 1ull << 40)),
+	ROW("sandbox", "spool_max", CONF_SIZE, spool_max, RANGE(2ull * READER_LAG, 1ull << 40)),
 	ROW("sandbox", "paused_to_disk_after", CONF_USEC, paused_to_disk_usec, RANGE(0, 720 * HOUR)),
 	ROW("host", "state_dir", CONF_STRING, state_dir),
 	ROW("host", "run_dir", CONF_STRING, run_dir),
