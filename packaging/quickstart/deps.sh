@@ -40,7 +40,14 @@ node_is_enough() {
 }
 
 need_node() {
+	need_localhost
 	node_is_enough && return 0
 	step "install Node.js" node packages_install nodejs npm
 	node_is_enough || die "the tests need Node.js 18 or later"
+}
+
+# curl knows localhost by itself, Node.js asks the machine; one made by debootstrap has never heard of it.
+need_localhost() {
+	getent hosts localhost >/dev/null && return 0
+	printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n' >>/etc/hosts
 }

@@ -27,15 +27,17 @@ check_in() {
 	local kind=$1; shift
 	build "$kind" "$@" || return 1
 	# Tests that need a terminal or a colour do not exist; those that need time have their own limits.
-	make -C "$(build_dir "$kind")" -j"$(nproc)" check VERBOSE=1
+	DECLAW_TEST_BOOT=$(images_dir)/boot make -C "$(build_dir "$kind")" -j"$(nproc)" check VERBOSE=1
 	local r=$? suite
 	# Automake prints totals but no closing line of its own.
 	suite=$(build_dir "$kind")/test-suite.log
 	[ -f "$suite" ] && awk -v kind="$kind" '
 		/^# (TOTAL|PASS|SKIP|XFAIL|FAIL|XPASS|ERROR):/ { n[$2] = $3 }
+		/^SKIP: .* - / { sub(/^SKIP: (.*\/)?/, ""); skipped = skipped (skipped ? "; " : " (") $0 }
 		END {
-			printf "%s: %d tests: %d passed, %d failed, %d skipped\n", kind, n["TOTAL:"],
-				n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["XPASS:"] + n["ERROR:"], n["SKIP:"]
+			printf "%s: %d tests: %d passed, %d failed, %d skipped%s\n", kind, n["TOTAL:"],
+				n["PASS:"] + n["XFAIL:"], n["FAIL:"] + n["XPASS:"] + n["ERROR:"], n["SKIP:"],
+				skipped (skipped ? ")" : "")
 		}' "$suite"
 	return $r
 }
@@ -62,7 +64,7 @@ with_host() {
 	fi
 	host down >/dev/null
 	if start_host && wait_healthy; then
-		DECLAW_API_URL=$url DECLAW_API_KEY=$api_key \
+		DECLAW_API_URL=$url DECLAW_API_KEY=$api_key DECLAW_TEST_BUILD=$(build_dir gcc) \
 			DECLAW_HOST="$src/packaging/host/declaw-host --name $name" \
 			DECLAW_HOST_EXEC="$src/packaging/host/declaw-host --name $name exec" "$@" || r=$?
 	else

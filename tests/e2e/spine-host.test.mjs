@@ -4,6 +4,7 @@
 // tap and a few files; after the kill there is none of them.
 
 import assert from 'node:assert/strict';
+import path from 'node:path';
 import { test } from 'node:test';
 import { post, get, listIds } from './lib/api.mjs';
 import { assertError } from './lib/check.mjs';
@@ -90,4 +91,13 @@ test('the appliance shows the accelerator it proved', { timeout: 30_000 }, async
 	const { json } = await get('/healthz', { auth: null });
 
 	assert.match(JSON.stringify(json), /"(kvm|tcg)"/, 'the verdict is part of the health object');
+});
+
+// The unit test that needs a systemd it may order about; elsewhere it skips itself.
+test('the bus adapter against this systemd', { timeout: 120_000, skip: !process.env.DECLAW_TEST_BUILD }, async () => {
+	const { stdout, stderr, code } = await onHost(path.join(process.env.DECLAW_TEST_BUILD, 'tests/unit/test-bus-systemd'));
+
+	assert.equal(code, 0, stdout + stderr);
+	assert.match(stdout, /^1\.\.[1-9]/m, 'it was not skipped');
+	assert.doesNotMatch(stdout, /^not ok/m);
 });

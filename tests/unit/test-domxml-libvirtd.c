@@ -29,7 +29,7 @@
 #define NOBODY 65534
 #define LIBVIRTD "/usr/sbin/libvirtd"
 #define QEMU "/usr/bin/qemu-system-x86_64"
-#define IMAGES "/var/lib/declaw-build/images/boot/"
+#define BOOT "/var/lib/declaw/boot"	/* unless DECLAW_TEST_BOOT names another directory */
 #define ID "sbx-accept0001"
 #define TAP "dclaccept0001"
 
@@ -192,13 +192,14 @@ static void make_disks(void)
 
 static bool find_kernel(void)
 {
+	const char *boot = getenv("DECLAW_TEST_BOOT") ?: BOOT;
 	glob_t g = { 0 };
-	bool found = access(IMAGES "vmlinuz", R_OK) == 0 && access(IMAGES "initramfs", R_OK) == 0;
+	bool found;
 
-	if (found) {
-		snprintf(kernel, sizeof(kernel), IMAGES "vmlinuz");
-		snprintf(initramfs, sizeof(initramfs), IMAGES "initramfs");
-	} else if (glob("/boot/vmlinuz-*", 0, NULL, &g) == 0) {
+	snprintf(kernel, sizeof(kernel), "%s/vmlinuz", boot);
+	snprintf(initramfs, sizeof(initramfs), "%s/initramfs", boot);
+	found = access(kernel, R_OK) == 0 && access(initramfs, R_OK) == 0;
+	if (!found && glob("/boot/vmlinuz-*", 0, NULL, &g) == 0) {
 		found = access(g.gl_pathv[0], R_OK) == 0;
 		snprintf(kernel, sizeof(kernel), "%s", g.gl_pathv[0]);
 		/* Never looked at: the guest hardly runs. */
@@ -215,7 +216,7 @@ static void setup(void)
 	if (geteuid() != 0 || access(QEMU, X_OK) < 0 || access(LIBVIRTD, X_OK) < 0 || access("/usr/bin/qemu-img", X_OK) < 0)
 		tap_skip("needs root, qemu-system-x86 and libvirtd");
 	if (access("/dev/net/tun", F_OK) < 0 || !find_kernel())
-		tap_skip("no /dev/net/tun, or no kernel in " IMAGES " or /boot");
+		tap_skip("no /dev/net/tun, or no kernel in DECLAW_TEST_BOOT, " BOOT " or /boot");
 	r = jail_enter();
 	if (r < 0)
 		tap_skip("namespaces: %s", strerror(-r));

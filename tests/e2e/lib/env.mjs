@@ -5,6 +5,7 @@
 //   DECLAW_DOMAIN      host:port for the SDK (default: taken from DECLAW_API_URL)
 //   DECLAW_API_KEY     a valid key (required)
 //   DECLAW_HOST_EXEC   command prefix that runs a command where declawd runs; empty = this machine
+//   DECLAW_TEST_BUILD  the build whose unit tests may be run there (none: those are left out)
 //   DECLAW_LIBVIRT_URI the sandboxes' libvirt, as seen from there
 // The SDK reads the process environment when it connects, so importing this file first is all a test needs.
 
