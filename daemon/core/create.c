@@ -2,7 +2,7 @@
 /*
  * Creating a sandbox: ordered asynchronous steps.
  *
- *	slot    wait for one of boots_at_once
+ *	slot    wait for one of boots_at_once                              (bootqueue.c)
  *	files   state directory, run directory, sandbox.json (state creating)
  *	disk    overlay over the template                                  (worker)
  *	rules   tap, then the rules of its network policy                  (loop, worker)
@@ -20,12 +20,12 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "core/bootqueue.h"
 #include "core/console.h"
-#include "core/admission.h"
+#include "core/create.h"
 #include "core/disk.h"
 #include "core/egress.h"
 #include "core/ends.h"
-#include "core/hibernate.h"
 #include "core/manager.h"
 #include "core/pause.h"
 #include "core/proc.h"
@@ -35,9 +35,7 @@
 #include "util/log.h"
 #include "virt/domxml.h"
 
-#define ROOM_INTERVAL_USEC (250 * USEC_PER_MSEC)	/* how often a creation looks whether there is memory for it */
-
-static void create_fail(struct sandbox *sb, enum fault fault, const char *detail)
+void create_fail(struct sandbox *sb, enum fault fault, const char *detail)
 {
 	_cleanup_free_ char *console = console_tail(sb->console);
 
@@ -413,7 +411,7 @@ int sandbox_make_dirs(struct sandbox *sb)
 	return r;
 }
 
-static void create_files(struct sandbox *sb)
+void create_begin(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
 	_cleanup_free_ char *cache = str_format("%s/cache", m->settings.state_dir), *disk = sandbox_path(sb, "disk.qcow2");
@@ -433,88 +431,7 @@ static void create_files(struct sandbox *sb)
 		create_fail(sb, fault_from_errno(r, FAULT_INTERNAL), strerror(-r));
 }
 
-/* --- slot --- */
-
-static void boot_queue_kick(struct manager *m);
-
-static int on_room_timer(sd_event_source *s _unused_, uint64_t usec _unused_, void *userdata)
-{
-	boot_queue_kick(userdata);
-	return 0;
-}
-
-/* Who is first waits until there is room for it; who is behind waits too, or large guests would never start. */
-static bool boot_has_room(struct sandbox *sb)
-{
-	struct manager *m = sb->manager;
-	enum admission a = admission_memory(m, sb);
-	uint64_t now = clock_monotonic();
-
-	if (a == ADMISSION_NOW)
-		return true;
-	sb->no_room_usec = sb->no_room_usec ?: now;
-	if (a == ADMISSION_NEVER || now >= sb->no_room_usec + m->settings.boot_queue_usec) {
-		list_unlink(&sb->boot_link);
-		create_fail(sb, FAULT_NO_MEMORY, a == ADMISSION_NEVER ? "it never will" : "others did not end in time");
-		boot_queue_kick(m);
-		return false;
-	}
-	hibernate_next(m, clock_realtime() - HIBERNATE_RETRY_USEC);
-	m->room_timer = sd_event_source_disable_unref(m->room_timer);
-	if (sd_event_add_time_relative(m->event, &m->room_timer, CLOCK_MONOTONIC, ROOM_INTERVAL_USEC, 0, on_room_timer, m) < 0)
-		log_error("No timer to wait for memory");
-	return false;
-}
-
-static int boot_queue_run(sd_event_source *source, void *userdata)
-{
-	struct manager *m = userdata;
-	struct sandbox *sb;
-
-	sd_event_source_set_enabled(source, SD_EVENT_OFF);
-	while (m->n_booting < m->settings.boots_at_once &&
-	       (sb = list_first(&m->boot_queue, struct sandbox, boot_link))) {
-		if (!boot_has_room(sb))
-			break;
-		list_unlink(&sb->boot_link);
-		sb->boot_slot = true;
-		m->n_booting++;
-		create_files(sb);
-	}
-	return 0;
-}
-
-/* From a clean stack: a first step that fails calls back into the API */
-static void boot_queue_kick(struct manager *m)
-{
-	int r = 0;
-
-	if (!m->boot_defer)
-		r = sd_event_add_defer(m->event, &m->boot_defer, boot_queue_run, m);
-	if (r == 0)
-		r = sd_event_source_set_enabled(m->boot_defer, SD_EVENT_ON);
-	if (r < 0)
-		log_error_errno(r, "The boot queue cannot be run: %m");
-}
-
-void create_slot_release(struct sandbox *sb)
-{
-	list_unlink(&sb->boot_link);
-	if (!sb->boot_slot)
-		return;
-	sb->boot_slot = false;
-	sb->manager->n_booting--;
-	boot_queue_kick(sb->manager);
-}
-
-static uint64_t queue_length(const struct manager *m)
-{
-	uint64_t n = 0;
-
-	for (const struct list *l = m->boot_queue.next; l != &m->boot_queue; l = l->next)
-		n++;
-	return n;
-}
+/* --- the request --- */
 
 enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_options *options, sandbox_done_fn fn,
 			  void *userdata, struct sandbox **ret, const char **ret_detail)
@@ -524,8 +441,7 @@ enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_o
 	enum fault fault;
 
 	fault = manager_blocked(m, ret_detail);
-	if (fault == FAULT_NONE && queue_length(m) >= m->settings.boots_at_once - MIN_OF(m->n_booting, m->settings.boots_at_once) +
-					      m->settings.boot_queue_max)
+	if (fault == FAULT_NONE && boot_queue_full(m))
 		fault = FAULT_QUEUE_FULL;
 	if (fault == FAULT_NONE)
 		fault = tier_admit(m, owner, options, ret_detail);
@@ -546,8 +462,7 @@ enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_o
 		return FAULT_INTERNAL;
 	}
 	*ret = sb;
-	list_append(&m->boot_queue, &sb->boot_link);
-	boot_queue_kick(m);
+	boot_queue_add(sb);
 	TAKE_PTR(sb);	/* the manager's reference */
 	return FAULT_NONE;
 }
