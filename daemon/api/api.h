@@ -48,10 +48,11 @@ bool api_is_admin(const struct http_request *req);
 /* The sandbox of {id} that the caller may see; answers 404 itself. Borrowed. */
 struct sandbox *api_sandbox(struct manager *m, struct http_request *req);
 /*
- * The same, and nothing is being done to it. NULL: answered 404, or the request waits and its handler will be called
- * again. So handlers ask for their sandbox first.
+ * The same, running or paused, and nothing is being done to it. NULL: answered (404; 410 for a killed one; 409 for one
+ * that is being created), or the request waits and its handler will be called again. So handlers ask for their sandbox
+ * first.
  */
-struct sandbox *api_sandbox_at_rest(struct manager *m, struct http_request *req);
+struct sandbox *api_sandbox_live(struct manager *m, struct http_request *req);
 /* A paused one at rest is resumed, then the handler is called again. */
 void api_sandbox_wake(struct sandbox *sb, struct http_request *req);
 /* The gate of the data plane: the sandbox runs. NULL: answered 404, 409, 410, or waiting as above. */

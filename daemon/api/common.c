@@ -135,13 +135,20 @@ static void gate_wait(struct sandbox *sb, struct http_request *req,
 	api_fail(req, fault, NULL);
 }
 
-struct sandbox *api_sandbox_at_rest(struct manager *m, struct http_request *req)
+struct sandbox *api_sandbox_live(struct manager *m, struct http_request *req)
 {
 	struct sandbox *sb = api_sandbox(m, req);
 
-	if (!sb || sb->moving == SANDBOX_MOVE_NONE)
+	if (!sb)
+		return NULL;
+	if (sb->moving != SANDBOX_MOVE_NONE)
+		gate_wait(sb, req, NULL);
+	else if (sb->state == SANDBOX_RUNNING || sb->state == SANDBOX_PAUSED)
 		return sb;
-	gate_wait(sb, req, NULL);
+	else if (sb->state == SANDBOX_KILLED)
+		api_fail(req, FAULT_SANDBOX_KILLED, NULL);
+	else
+		api_fail(req, FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
 	return NULL;
 }
 
@@ -152,19 +159,15 @@ void api_sandbox_wake(struct sandbox *sb, struct http_request *req)
 
 struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req)
 {
-	struct sandbox *sb = api_sandbox_at_rest(m, req);
+	struct sandbox *sb = api_sandbox_live(m, req);
 
 	if (!sb || sb->state == SANDBOX_RUNNING)
 		return sb;
 	/* Contract 2.1: activity wakes a sandbox that asked for it, or that somebody has connected to since its pause */
-	if (sb->state == SANDBOX_PAUSED && (sb->options.auto_resume || sb->fetched))
+	if (sb->options.auto_resume || sb->fetched)
 		api_sandbox_wake(sb, req);
-	else if (sb->state == SANDBOX_KILLED)
-		api_fail(req, FAULT_SANDBOX_KILLED, NULL);
-	else if (sb->state == SANDBOX_PAUSED)
-		api_fail(req, FAULT_SANDBOX_PAUSED, NULL);
 	else
-		api_fail(req, FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
+		api_fail(req, FAULT_SANDBOX_PAUSED, NULL);
 	return NULL;
 }
 

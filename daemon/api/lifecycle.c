@@ -33,14 +33,14 @@ static void pause_answer(void *userdata, enum fault fault, const char *detail)
 
 void lifecycle_pause(struct http_request *req, void *userdata)
 {
-	struct sandbox *sb = api_sandbox_at_rest(userdata, req);
+	struct sandbox *sb = api_sandbox_live(userdata, req);
 	struct pause_call *c;
 	enum fault fault;
 
 	if (!sb)
 		return;
 	if (sb->state != SANDBOX_RUNNING) {
-		api_fail(req, sb->state == SANDBOX_KILLED ? FAULT_SANDBOX_KILLED : FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
+		api_fail(req, FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -61,17 +61,13 @@ void lifecycle_pause(struct http_request *req, void *userdata)
 
 void lifecycle_resume(struct http_request *req, void *userdata)
 {
-	struct sandbox *sb = api_sandbox_at_rest(userdata, req);
+	struct sandbox *sb = api_sandbox_live(userdata, req);
 	json_object *o;
 
 	if (!sb)
 		return;
 	if (sb->state == SANDBOX_PAUSED) {
 		api_sandbox_wake(sb, req);
-		return;
-	}
-	if (sb->state != SANDBOX_RUNNING) {
-		api_fail(req, sb->state == SANDBOX_KILLED ? FAULT_SANDBOX_KILLED : FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
 		return;
 	}
 	/* Also when it ran all the time: two clients may resume at once */

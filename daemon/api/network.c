@@ -133,7 +133,7 @@ static json_object *merge(json_object *now, json_object *body)
 
 void network_patch(struct http_request *req, void *userdata)
 {
-	struct sandbox *sb = api_sandbox_at_rest(userdata, req);
+	struct sandbox *sb = api_sandbox_live(userdata, req);
 	_cleanup_json_ json_object *body = NULL, *network = NULL;
 	_cleanup_free_ char *detail = NULL;
 	struct egress_change change = { NULL, NULL };
@@ -142,10 +142,6 @@ void network_patch(struct http_request *req, void *userdata)
 
 	if (!sb)
 		return;
-	if (sb->state == SANDBOX_KILLED || sb->state == SANDBOX_CREATING) {
-		api_fail(req, sb->state == SANDBOX_KILLED ? FAULT_SANDBOX_KILLED : FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
-		return;
-	}
 	body = api_body(req);
 	if (!body)
 		return;

@@ -288,7 +288,7 @@ void sandboxes_status(struct http_request *req, void *userdata)
 
 void sandboxes_timeout(struct http_request *req, void *userdata)
 {
-	struct sandbox *sb = api_sandbox_at_rest(userdata, req);
+	struct sandbox *sb = api_sandbox_live(userdata, req);
 	_cleanup_json_ json_object *body = NULL;
 	json_object *o;
 	int64_t seconds;
@@ -296,10 +296,6 @@ void sandboxes_timeout(struct http_request *req, void *userdata)
 
 	if (!sb)
 		return;
-	if (sb->state == SANDBOX_KILLED || sb->state == SANDBOX_CREATING) {
-		api_fail(req, sb->state == SANDBOX_KILLED ? FAULT_SANDBOX_KILLED : FAULT_SANDBOX_STATE, sandbox_state_name(sb->state));
-		return;
-	}
 	body = api_body(req);
 	if (!body)
 		return;
