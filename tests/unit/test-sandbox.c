@@ -4,6 +4,7 @@
 
 #include "lib/fake-host.h"
 #include "util-test.h"
+#include "util/fileio.h"
 
 static struct manager *m;
 
@@ -83,6 +84,7 @@ Test(sandbox, legal_moves)
 										\
 		cr_assert_not(legal[SANDBOX_##from][SANDBOX_##to]);		\
 		sb->state = SANDBOX_##from;					\
+		dir_remove_tree(fake.dir);	/* nobody comes back to it */	\
 		sandbox_set_state(sb, SANDBOX_##to);				\
 	}
 
