@@ -3,8 +3,9 @@
 #include "core/template.h"
 
 #include <dirent.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "util/conf.h"
 #include "util/log.h"
@@ -52,21 +53,22 @@ static int template_load(struct template_set *set, const char *state_dir, const 
 {
 	struct template_conf conf = { .vcpus = 1, .memory_mb = 512, .disk_mb = 4096, .tasks_max = 256 };
 	_cleanup_(cleanup_template_free) struct template *t = calloc(1, sizeof(*t));
-	_cleanup_free_ char *path = NULL, *error = NULL;
-	struct stat st;
+	_cleanup_free_ char *path = NULL, *link = NULL, *error = NULL;
 	int r;
 
 	if (!t)
 		return -ENOMEM;
 	list_init(&t->link);
 	path = str_format("%s/templates/%s/template.conf", state_dir, name);
-	t->rootfs = str_format("%s/templates/%s/rootfs.ext4", state_dir, name);
+	link = str_format("%s/templates/%s/rootfs.ext4", state_dir, name);
 	t->name = strdup(name);
 	t->id = str_format("tpl-%s", name);
-	if (!path || !t->rootfs || !t->name || !t->id)
+	if (!path || !link || !t->name || !t->id)
 		return -ENOMEM;
 	r = conf_load(path, template_keys, &conf, &error);
-	if (r == 0 && stat(t->rootfs, &st) < 0)
+	/* Disks name the file itself: the directory may be a link that points to a newer version tomorrow */
+	t->rootfs = r == 0 ? realpath(link, NULL) : NULL;
+	if (r == 0 && !t->rootfs)
 		r = -errno;
 	if (r == 0 && conf.name && !str_eq(conf.name, name)) {
 		error = str_format("%s: name is \"%s\" but the directory is \"%s\"", path, conf.name, name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Templates: what a sandbox is made from. A template is a directory <state>/templates/<name> with template.conf (size)
- * and rootfs.ext4 (read only for ever); the guest kernel is shared, <state>/boot. Loaded at start and on reload.
+ * and rootfs.ext4; the guest kernel is shared, <state>/boot. Loaded at start and on reload. The directory may be a link:
+ * rootfs.ext4 is what it led to then, and that file must never change, since disks of sandboxes are built on it.
  */
 #ifndef DECLAW_TEMPLATE_H
 #define DECLAW_TEMPLATE_H

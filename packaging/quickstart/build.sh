@@ -48,21 +48,44 @@ build_images() {
 	"$src/images/build" --out "$(images_dir)" --agent "$(agent_path)" all
 }
 
-# place_images DIR: the images as /var/lib/declaw/{boot,templates} of a host. Hard links where the
-# file system allows: nothing writes to them, and a new build makes new files.
+# place_images DIR: the images as /var/lib/declaw/{boot,templates} of a host. A template is a link to a
+# version of it, which never changes: disks of sandboxes that are paused or running are built on theirs.
 place_images() {
-	local to=$1 from image
+	local to=$1 from template name version
 	from=$(images_dir)
-	mkdir -p "$to/templates"
-	for image in boot $(cd "$from" && find templates -mindepth 1 -maxdepth 1 -type d); do
-		cmp -s "$from/$image/manifest" "$to/$image/manifest" && continue
-		rm -rf "$to/$image.new"
-		cp -al "$from/$image" "$to/$image.new" 2>/dev/null || {
-			rm -rf "$to/$image.new"
-			cp -a --reflink=auto --sparse=always "$from/$image" "$to/$image.new" || return 1
-		}
-		chown -R root:root "$to/$image.new"
-		chmod -R u=rwX,go=rX "$to/$image.new"
-		rm -rf "${to:?}/$image" && mv "$to/$image.new" "$to/$image" || return 1
+	mkdir -p "$to/templates/.versions"
+	cmp -s "$from/boot/manifest" "$to/boot/manifest" || place_copy "$from/boot" "$to/boot" || return 1
+	for template in "$from"/templates/*/; do
+		name=$(basename "$template")
+		version=.versions/$name-$(sha256sum <"$template/manifest" | cut -c 1-16)
+		[ -d "$to/templates/$version" ] || place_copy "$template" "$to/templates/$version" || return 1
+		# From before there were versions
+		[ -L "$to/templates/$name" ] || rm -rf "${to:?}/templates/$name"
+		ln -sfn "$version" "$to/templates/$name.new" && mv -T "$to/templates/$name.new" "$to/templates/$name" || return 1
+	done
+	remove_old_versions "$to"
+}
+
+# place_copy FROM TO: hard links where the file system allows, since nothing writes to images.
+place_copy() {
+	rm -rf "$2.new"
+	cp -al "$1" "$2.new" 2>/dev/null || {
+		rm -rf "$2.new"
+		cp -a --reflink=auto --sparse=always "$1" "$2.new" || return 1
+	}
+	chown -R root:root "$2.new"
+	chmod -R u=rwX,go=rX "$2.new"
+	rm -rf "${2:?}" && mv "$2.new" "$2"
+}
+
+# Versions that are no template any more and under nobody's disk: a qcow2 file names what it is built on in its first block.
+remove_old_versions() {
+	local to=$1 used version
+	used=$(find -L "$to/templates" -mindepth 1 -maxdepth 1 -type d -exec readlink {} + 2>/dev/null
+		find "$to" -name '*.qcow2' -exec head -qc 4096 {} + 2>/dev/null |
+			grep -aoE 'templates/\.versions/[^/]+' | sed 's,^templates/,,')
+	for version in "$to"/templates/.versions/*/; do
+		version=.versions/$(basename "$version")
+		grep -qxF "$version" <<<"$used" || rm -rf "${to:?}/templates/$version"
 	done
 }

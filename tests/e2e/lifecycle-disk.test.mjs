@@ -107,3 +107,25 @@ test('suspended and resumed by an administrator: reported as it is', { timeout: 
 	await is('running');
 	assert.equal(await sh(sbx(), 'echo fine'), 'fine\n');
 });
+
+test('an upgrade that brings other templates: what is paused goes on with its own', { timeout: 120_000 }, async () => {
+	const link = '/var/lib/declaw/templates/base';
+	const sum = 'cd /usr && find bin lib/python3* -type f -size +64k | sort | head -n 200 | xargs sha256sum | sha256sum';
+	const before = await sh(sbx(), sum, { timeout: 60 });
+	const version = (await hostOut('readlink', link)).trim();
+	const other = (await hostOut('readlink', '/var/lib/declaw/templates/python')).trim();
+	const point = (to) => hostOut('sh', '-c', 'ln -sfn "$0" "$1.new" && mv -T "$1.new" "$1"', to, link);
+
+	await withConfig('[sandbox]\npaused_to_disk_after = 1s\n', async () => {
+		await pauseToDisk();
+		try {
+			await point(other);
+			await restart();
+			assertOk(await get(path()));
+			await sh(sbx(), 'sync; echo 3 >/proc/sys/vm/drop_caches', { user: 'root' });
+			assert.equal(await sh(sbx(), sum, { timeout: 60 }), before);
+		} finally {
+			await point(version);
+		}
+	});
+});

@@ -75,6 +75,30 @@ Test(template, good)
 	test_leaks();
 }
 
+/* What a disk is built on stays what it was, whatever the link says later. */
+Test(template, a_link_to_a_version)
+{
+	const struct template *t;
+	struct template_set set;
+	char path[PATH_MAX];
+
+	put(".v1", "[template]\nname = base\n", true);
+	put(".v2", "[template]\nname = base\n", true);
+	test_path(path, dir, "templates/base");
+	cr_assert_eq(symlink(".v1", path), 0);
+	cr_assert_eq(templates_load(&set, dir), 0);
+	t = template_find(&set, "base");
+	cr_assert_not_null(t);
+	cr_assert_eq(unlink(path), 0);
+	cr_assert_eq(symlink(".v2", path), 0);
+	cr_assert(str_ends(t->rootfs, "/templates/.v1/rootfs.ext4"), "%s", t->rootfs);
+	templates_done(&set);
+	cr_assert_eq(templates_load(&set, dir), 0);
+	cr_assert(str_ends(template_find(&set, "base")->rootfs, "/templates/.v2/rootfs.ext4"));
+	templates_done(&set);
+	test_leaks();
+}
+
 Test(template, bad_ones_are_left_out)
 {
 	struct template_set set;
