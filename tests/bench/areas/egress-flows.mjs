@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+//
+// What a sandbox's way out costs once packets flow: allowed by range (the kernel forwards) and by name (declaw-proxy
+// checks and splices), against forwarding and masquerading without any other rule, HAProxy choosing by server name, and
+// Squid that peeks and splices. 200 sandboxes have their rules all the while. See lib/egress-world.mjs.
+
+import { NAME, World, origin, policies } from '../lib/egress-world.mjs';
+import { median } from '../lib/stats.mjs';
+
+export const area = 'egress';
+export const title = 'what a sandbox\'s way out costs';
+
+const BYNAME = 199;	// sandboxes; each may open 200 connections a second
+const BYRANGE = 199;	// the last one
+
+const ways = {
+	plain: 'forwarded, masqueraded', range: 'allowed by range', name: 'allowed by name', haproxy: 'HAProxy by server name',
+	squid: 'Squid, peek and splice',
+};
+const target = (way) => ({ range: () => origin('ours', BYRANGE), name: () => origin('ours') }[way] ?? (() => origin(way)))();
+
+async function round(world, seconds) {
+	const row = Object.fromEntries(Object.keys(ways).map((way) => [way, {}]));
+	const each = async (list, key, fn) => {
+		for (const way of list)
+			row[way][key] = await fn(way);
+	};
+
+	await each(Object.keys(ways), 'one', (way) => world.flow('get', target(way), 1, NAME, 1, seconds));
+	await each(Object.keys(ways), 'many', (way) => world.flow('get', target(way), 1, NAME, 32, seconds));
+	await each(['plain', 'name', 'squid'], 'anew', (way) =>
+		world.flow('new', target(way), way === 'squid' ? 1 : BYNAME, NAME, 8, seconds));
+	await each(['plain', 'range', 'name'], 'bulk', (way) => world.flow('bulk', target(way), 8443, NAME, seconds));
+	return row;
+}
+
+export async function run(bench) {
+	const world = new World(bench);
+	const rounds = [];
+
+	await world.open('ours', 'plain', 'haproxy', 'squid');
+	await world.openOurs();
+	await world.setNames(0, BYNAME);
+	await world.host('set', BYRANGE, 1, policies.ranges);
+	await world.startHaproxy();
+	await world.startSquid();
+	for (let i = 0; i < Math.max(5, bench.pairs); i++)
+		rounds.push(await round(world, bench.quick ? 0.5 : 1.5));
+
+	const of = (fn) => median(rounds.map(fn).filter((x) => Number.isFinite(x)));
+	const at = (way, what, key) => of((r) => r[way][what]?.[key]);
+	const ratio = (a, b, what) => of((r) => r[a][what].persec / r[b][what].persec);
+	const show = (x, digits = 0) => (Number.isFinite(x) ? x.toFixed(digits) : '');
+
+	bench.table(['medians of rounds', 'one connection: p50, µs', '32: requests/s', 'p99, µs', 'new connections/s', 'one flow, MB/s'],
+		Object.entries(ways).map(([way, text]) => [text, show(at(way, 'one', 'p50'), 1), show(at(way, 'many', 'persec')),
+			show(at(way, 'many', 'p99')), show(at(way, 'anew', 'persec')), show(at(way, 'bulk', 'persec') / 1e6)]));
+
+	bench.figure('allowed by range: requests / plain', ratio('range', 'plain', 'many'), 'ratio', { baseline: 1, must: '>= 0.98', aim: '>= 1' });
+	bench.figure('allowed by range: bulk / plain', ratio('range', 'plain', 'bulk'), 'ratio', { baseline: 1, must: '>= 0.98', aim: '>= 1' });
+	bench.figure('allowed by name: added p50, one connection', of((r) => r.name.one.p50 - r.plain.one.p50), 'µs',
+		{ baseline: at('plain', 'one', 'p50'), must: '<= 25', aim: '<= 12' });
+	bench.figure('allowed by name: requests, 32 connections / plain', ratio('name', 'plain', 'many'), 'ratio', { baseline: 1, must: '>= 0.6', aim: '>= 0.7' });
+	bench.figure('allowed by name: requests, 32 connections / HAProxy', ratio('name', 'haproxy', 'many'), 'ratio', { baseline: 1, must: '>= 0.8', aim: '>= 1' });
+	bench.figure('allowed by name: bulk, one flow / plain', ratio('name', 'plain', 'bulk'), 'ratio', { baseline: 1, must: '>= 0.6', aim: '>= 0.68' });
+	bench.figure('allowed by name: new connections / plain', ratio('name', 'plain', 'anew'), 'ratio', { baseline: 1, must: '>= 0.55', aim: '>= 0.75' });
+	bench.figure('allowed by name: new connections / Squid', ratio('name', 'squid', 'anew'), 'ratio', { baseline: 1, must: '>= 1.5', aim: '>= 2.5' });
+}
