@@ -45,7 +45,7 @@ export async function run(bench) {
 	await world.startHaproxy();
 	await world.startSquid();
 	for (let i = 0; i < Math.max(5, bench.pairs); i++)
-		rounds.push(await round(world, bench.quick ? 0.5 : 1.5));
+		rounds.push(await round(world, bench.quick ? 0.5 : 1));
 
 	const of = (fn) => median(rounds.map(fn).filter((x) => Number.isFinite(x)));
 	const at = (way, what, key) => of((r) => r[way][what]?.[key]);

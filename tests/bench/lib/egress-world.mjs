@@ -12,7 +12,8 @@
 // destination: the origin has a range of addresses for each. A sandbox's end of a tap is the other end of a veth.
 
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -52,11 +53,12 @@ async function until(what, fn) {
 export class World {
 	constructor(bench) {
 		this.bench = bench;
-		this.dir = path.join(bench.work, 'egress');
+		this.dir = mkdtempSync(path.join(os.tmpdir(), 'declaw-bench-'));
 		this.tool = path.join(bench.work, 'flow-bench');
 		this.spaces = {};
 		this.rivals = path.join(bench.work, 'rivals/network');
-		mkdirSync(this.dir, { recursive: true, mode: 0o755 });
+		chmodSync(this.dir, 0o755);	// Squid is nobody
+		bench.later(() => Promise.resolve(rmSync(this.dir, { recursive: true })));
 	}
 
 	// --- processes ---
@@ -145,6 +147,8 @@ export class World {
 	}
 
 	async open(...ways) {
+		if (!existsSync(this.tool))
+			throw new Skip('flow-bench and egress-host were not built');
 		if (!existsSync(path.join(this.rivals, 'usr/sbin/nginx')))
 			throw new Skip('the packages of nginx, HAProxy and Squid could not be had');
 		await this.space('client');
@@ -253,6 +257,8 @@ backend origin
 	async startSquid() {
 		const conf = path.join(this.dir, 'squid.conf');
 
+		for (const what of ['share/squid', 'share/squid-langpack', 'lib/squid/unlinkd'])
+			cpSync(path.join(this.rivals, 'usr', what), path.join(this.dir, path.basename(what)), { recursive: true, verbatimSymlinks: true });
 		writeFileSync(path.join(this.dir, 'hosts'), `${origin('squid')} ${NAME}\n`);
 		writeFileSync(conf, `http_port 127.0.0.1:3128
 https_port 9042 intercept ssl-bump cert=${this.dir}/origin.pem generate-host-certificates=off
@@ -264,7 +270,7 @@ ssl_bump terminate all
 http_access allow all
 cache deny all
 access_log none
-cache_log ${this.dir}/squid.log
+cache_log /dev/null
 cache_store_log none
 pid_filename none
 hosts_file ${this.dir}/hosts
@@ -272,11 +278,11 @@ dns_nameservers 127.0.0.1
 visible_hostname bench
 cache_effective_user nobody
 cache_effective_group nogroup
-mime_table ${this.rivals}/usr/share/squid/mime.conf
-icon_directory ${this.rivals}/usr/share/squid/icons
-error_directory ${this.rivals}/usr/share/squid-langpack/templates
+mime_table ${this.dir}/squid/mime.conf
+icon_directory ${this.dir}/squid/icons
+error_directory ${this.dir}/squid-langpack/templates
 coredump_dir none
-unlinkd_program ${this.rivals}/usr/lib/squid/unlinkd
+unlinkd_program ${this.dir}/unlinkd
 pinger_enable off
 max_filedescriptors 65535
 shutdown_lifetime 1 second\n`);
