@@ -9,6 +9,7 @@
  *
  *	set FIRST N NETWORK	policies, all at once; {"began", "done"}
  *	pin FIRST N NAME ADDR	ADDR+i is NAME's for sandbox i, for an hour
+ *	pins I ROUNDS NAME ADDR	one address of one sandbox, again and again; {"us": [...]}
  *	again I ROUNDS NETWORK	one sandbox's policy, again and again; {"us": [...]}
  *	bare ROUNDS KIND	libnftables itself; KIND rule: one rule is replaced; text: what `again` of sandbox 0 runs
  *	remove FIRST N
@@ -231,24 +232,37 @@ static void apply(struct guest *g, const char *network)
 	firewall_sandbox_set(fw, &spec, on_done, NULL);
 }
 
-static void command_pin(unsigned int first, unsigned int n, const char *rest)
+static void pin_one(unsigned int i, const char *name, const char *addr, uint32_t add)
+{
+	struct chan_pin p = { .gen = guests[i].gen, .n_addrs = 1, .ttl = 3600 };
+
+	snprintf(p.id, sizeof(p.id), "sbx-%s", guests[i].id);
+	snprintf(p.name, sizeof(p.name), "%s", name);
+	inet_pton(AF_INET, addr, &p.addrs[0]);
+	p.addrs[0].s_addr = htonl(ntohl(p.addrs[0].s_addr) + add);
+	asked++;
+	pin(&p, 0);
+}
+
+static void command_pin(unsigned int first, unsigned int n, const char *rest, bool again)
 {
 	char name[128], addr[32];
 
 	if (sscanf(rest, "%127s %31s", name, addr) != 2)
 		die("pin");
-	for (unsigned int i = first; i < first + n; i++) {
-		struct chan_pin p = { .gen = guests[i].gen, .n_addrs = 1, .ttl = 3600 };
+	if (again)
+		printf("{\"us\":[");
+	for (unsigned int i = 0; i < n; i++) {
+		double began = now_us();
 
-		snprintf(p.id, sizeof(p.id), "sbx-%s", guests[i].id);
-		snprintf(p.name, sizeof(p.name), "%s", name);
-		inet_pton(AF_INET, addr, &p.addrs[0]);
-		p.addrs[0].s_addr = htonl(ntohl(p.addrs[0].s_addr) + i - first);
-		asked++;
-		pin(&p, 0);
+		pin_one(again ? first : first + i, name, addr, again ? 0 : i);
+		if (!again)
+			continue;
+		settle();
+		printf("%s%.1f", i ? "," : "", now_us() - began);
 	}
 	settle();
-	puts("{}");
+	puts(again ? "]}" : "{}");
 }
 
 static void command_again(unsigned int i, unsigned int rounds, const char *network)
@@ -299,7 +313,7 @@ static void command(char *line)
 	line[strcspn(line, "\n")] = '\0';
 	if (sscanf(line, "bare %u %n", &n, &at) == 1) {
 		command_bare(n, line + at);
-	} else if (sscanf(line, "%*s %u %u %n", &first, &n, &at) != 2 || first + n > SANDBOXES) {
+	} else if (sscanf(line, "%*s %u %u %n", &first, &n, &at) != 2 || first > SANDBOXES || n > SANDBOXES) {
 		die(line);
 	} else if (str_starts(line, "set ")) {
 		for (unsigned int i = first; i < first + n; i++)
@@ -307,7 +321,9 @@ static void command(char *line)
 		settle();
 		printf("{\"began\":%.1f,\"done\":%.1f}\n", began, now_us());
 	} else if (str_starts(line, "pin ")) {
-		command_pin(first, n, line + at);
+		command_pin(first, n, line + at, false);
+	} else if (str_starts(line, "pins ")) {
+		command_pin(first, n, line + at, true);
 	} else if (str_starts(line, "again ")) {
 		command_again(first, n, line + at);
 	} else if (str_starts(line, "remove ")) {

@@ -158,6 +158,15 @@ export class World {
 		await this.startOrigin();
 	}
 
+	// A host without sandboxes' interfaces, for what needs no packets
+	async openAlone() {
+		if (!existsSync(this.tool))
+			throw new Skip('flow-bench and egress-host were not built');
+		await this.space('origin');
+		await this.way('ours');
+		await this.startHost();
+	}
+
 	async startOrigin() {
 		const pem = path.join(this.dir, 'origin.pem');
 		const conf = path.join(this.dir, 'nginx.conf');
