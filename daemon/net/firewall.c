@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One nft_ctx, used by one worker at a time (lane NFT has room for one job).
+ * One nft_ctx and one pinset, used by one worker at a time (lane NFT has room for one job).
  *
  * The text is built on the loop and run on the worker; text comes back and is read on the loop. libnftables reports
  * failures as text only, so the errors that matter are recognised by the kernel's sentence (the daemon never sets a
@@ -11,6 +11,7 @@
 
 #include "loop/workers.h"
 #include "net/firewall.h"
+#include "net/pinset.h"
 #include "net/ruleset.h"
 #include "util/json.h"
 #include "util/list.h"
@@ -21,6 +22,7 @@
 struct context {
 	unsigned int refs;	/* loop thread */
 	struct nft_ctx *nft;
+	struct pinset *pinset;
 };
 
 struct firewall {
@@ -34,7 +36,9 @@ struct nft_call {
 	struct firewall *firewall;	/* NULL: freed, and the callback has been called */
 	struct context *context;
 	char *json;
-	enum { CALL_DONE, CALL_LIST, CALL_SHOW } kind;
+	enum { CALL_DONE, CALL_LIST, CALL_SHOW, CALL_PIN } kind;
+	struct firewall_pin *pins;	/* for the set `json` */
+	size_t n_pins;
 	union {
 		firewall_done_fn done;
 		firewall_list_fn list;
@@ -52,6 +56,7 @@ static struct context *context_unref(struct context *c)
 {
 	if (c && --c->refs == 0) {
 		nft_ctx_free(c->nft);
+		pinset_free(c->pinset);
 		free(c);
 	}
 	return NULL;
@@ -65,7 +70,7 @@ static struct context *context_new(void)
 		return NULL;
 	c->refs = 1;
 	c->nft = nft_ctx_new(NFT_CTX_DEFAULT);
-	if (!c->nft || nft_ctx_buffer_output(c->nft) || nft_ctx_buffer_error(c->nft)) {
+	if (!c->nft || nft_ctx_buffer_output(c->nft) || nft_ctx_buffer_error(c->nft) || pinset_new(&c->pinset) < 0) {
 		if (c->nft)
 			nft_ctx_free(c->nft);
 		free(c);
@@ -150,6 +155,10 @@ static void call_run(void *arg)
 		call_run_show(c);
 		return;
 	}
+	if (c->kind == CALL_PIN) {
+		c->error = pinset_add(c->context->pinset, c->json, c->pins, c->n_pins);
+		return;
+	}
 	r = nft_run_cmd_from_buffer(nft, c->json);
 	/* Both must be fetched each time: this is what empties them. */
 	output = nft_ctx_get_output_buffer(nft);
@@ -227,6 +236,7 @@ static void call_free(struct nft_call *c)
 	list_unlink(&c->link);
 	context_unref(c->context);
 	free(c->json);
+	free(c->pins);
 	free(c->output);
 	free(c->message);
 	free(c);
@@ -261,10 +271,12 @@ static void submit(struct firewall *f, char *json, struct nft_call *model)
 	if (r == 0)
 		return;
 	answer(model, r);
-	if (c)
+	if (c) {
 		call_free(c);
-	else
+	} else {
 		free(json);
+		free(model->pins);
+	}
 }
 
 int firewall_new(struct workers *workers, struct firewall **ret)
@@ -338,10 +350,21 @@ void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb,
 void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,
 		  firewall_done_fn fn, void *userdata)
 {
-	char *text = NULL;
-	int r = ruleset_pin(short_id, pins, n, &text);
+	struct nft_call model = { .kind = CALL_PIN, .fn.done = fn, .userdata = userdata, .n_pins = n };
+	char *set = NULL;
+	int r = n > PINSET_MAX ? -EINVAL : ruleset_pin_set(short_id, &set);
 
-	simple(f, r, text, fn, userdata);
+	if (r == 0) {
+		model.pins = calloc(n + 1, sizeof(*pins));
+		r = model.pins ? 0 : -ENOMEM;
+	}
+	if (r < 0) {
+		free(set);
+		answer(&model, r);
+		return;
+	}
+	memcpy(model.pins, pins, n * sizeof(*pins));
+	submit(f, set, &model);
 }
 
 void firewall_show(struct firewall *f, const char *short_id, firewall_show_fn fn, void *userdata)

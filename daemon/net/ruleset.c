@@ -257,14 +257,12 @@ int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret)
 	return text_take(&t, ret);
 }
 
-int ruleset_pin(const char *short_id, const struct firewall_pin *v, size_t n, char **ret)
+int ruleset_pin_set(const char *short_id, char **ret)
 {
-	struct text t = { 0 };
-
-	if (!names_ok(short_id, NULL) || n == 0)
+	if (!names_ok(short_id, NULL))
 		return -EINVAL;
-	pins(&t, short_id, v, n);
-	return text_take(&t, ret);
+	*ret = str_format("pin_%s", short_id);
+	return *ret ? 0 : -ENOMEM;
 }
 
 int ruleset_remove(const char *short_id, const char *tap, char **ret)

@@ -43,7 +43,8 @@ int ruleset_base(const struct firewall_config *config, char **ret);
 int ruleset_close(const char *short_id, const char *tap, char **ret);
 /* The same chain with what the policy says, its sets included. Any number of times. */
 int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret);
-int ruleset_pin(const char *short_id, const struct firewall_pin *pins, size_t n, char **ret);
+/* The name of its set of pins */
+int ruleset_pin_set(const char *short_id, char **ret);
 /* Takes both away, whether they exist or not. */
 int ruleset_remove(const char *short_id, const char *tap, char **ret);
 /* The two that are answered with JSON */
