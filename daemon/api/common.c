@@ -5,6 +5,7 @@
 #include "api/api.h"
 #include "core/pause.h"
 #include "core/tier.h"
+#include "util/clock.h"
 
 void api_reply(struct http_request *req, int status, json_object *o)
 {
@@ -80,19 +81,40 @@ struct sandbox *api_sandbox(struct manager *m, struct http_request *req)
 
 /* --- waiting for a sandbox at rest --- */
 
+/* A daemon that has just started finds its sandboxes within milliseconds, unless libvirt or systemd is away */
+#define RECOVERY_PATIENCE_USEC (10 * USEC_PER_SEC)
+
 struct gate {
 	struct http_request *req;
 	struct sandbox *sb;
 	bool began;		/* this request began the move, and fails with it */
+	sd_event_source *limit;
 };
+
+static void gate_free(struct gate *g)
+{
+	http_request_on_cancel(g->req, NULL, NULL);
+	sd_event_source_disable_unref(g->limit);
+	sandbox_unref(g->sb);
+	free(g);
+}
 
 static void gate_cancelled(void *userdata)
 {
 	struct gate *g = userdata;
 
 	sandbox_unwait(&g->sb->move_waiters, g);
-	sandbox_unref(g->sb);
-	free(g);
+	gate_free(g);
+}
+
+static int gate_limit(sd_event_source *s _unused_, uint64_t usec _unused_, void *userdata)
+{
+	struct gate *g = userdata;
+	struct http_request *req = g->req;
+
+	gate_cancelled(g);
+	api_fail(req, FAULT_BUSY, "start-up recovery is under way");
+	return 0;
 }
 
 static void gate_opened(void *userdata, enum fault fault, const char *detail)
@@ -101,9 +123,7 @@ static void gate_opened(void *userdata, enum fault fault, const char *detail)
 	struct http_request *req = g->req;
 	bool again = fault == FAULT_NONE || !g->began;
 
-	http_request_on_cancel(req, NULL, NULL);
-	sandbox_unref(g->sb);
-	free(g);
+	gate_free(g);
 	if (again)
 		http_request_again(req);
 	else
@@ -114,6 +134,7 @@ static void gate_opened(void *userdata, enum fault fault, const char *detail)
 static void gate_wait(struct sandbox *sb, struct http_request *req,
 		      enum fault (*start)(struct sandbox *sb, sandbox_done_fn fn, void *userdata))
 {
+	struct manager *m = sb->manager;
 	struct gate *g = calloc(1, sizeof(*g));
 	enum fault fault = FAULT_INTERNAL;
 
@@ -122,16 +143,15 @@ static void gate_wait(struct sandbox *sb, struct http_request *req,
 		http_request_on_cancel(req, gate_cancelled, g);
 		if (start)
 			fault = start(sb, gate_opened, g);
-		else
-			fault = sandbox_move_wait(sb, gate_opened, g) < 0 ? FAULT_INTERNAL : FAULT_NONE;
+		else if ((m->recovered || sd_event_add_time_relative(m->event, &g->limit, CLOCK_MONOTONIC,
+					RECOVERY_PATIENCE_USEC, 0, gate_limit, g) >= 0) &&
+			 sandbox_move_wait(sb, gate_opened, g) == 0)
+			fault = FAULT_NONE;
 	}
 	if (fault == FAULT_NONE)
 		return;
-	if (g) {
-		http_request_on_cancel(req, NULL, NULL);
-		sandbox_unref(sb);
-		free(g);
-	}
+	if (g)
+		gate_free(g);
 	api_fail(req, fault, NULL);
 }
 
@@ -141,7 +161,7 @@ struct sandbox *api_sandbox_live(struct manager *m, struct http_request *req)
 
 	if (!sb)
 		return NULL;
-	if (sb->moving != SANDBOX_MOVE_NONE)
+	if (sb->moving != SANDBOX_MOVE_NONE || !m->recovered)
 		gate_wait(sb, req, NULL);
 	else if (sb->state == SANDBOX_RUNNING || sb->state == SANDBOX_PAUSED)
 		return sb;

@@ -39,6 +39,14 @@ int sandbox_move_wait(struct sandbox *sb, sandbox_done_fn fn, void *userdata)
 	return fn ? sandbox_wait(&sb->move_waiters, fn, userdata) : 0;
 }
 
+void pause_move_forget(struct sandbox *sb)
+{
+	if (sb->moving == SANDBOX_MOVE_NONE)
+		return;
+	sb->moving = SANDBOX_MOVE_NONE;
+	sandbox_save(sb);
+}
+
 void pause_abandon(struct sandbox *sb)
 {
 	sb->moving = SANDBOX_MOVE_NONE;

@@ -36,6 +36,8 @@ void pause_reconcile(struct sandbox *sb, bool vcpus_stopped, uint64_t seen_usec)
 void pause_run(struct sandbox *sb);
 void pause_move_begin(struct sandbox *sb, enum sandbox_move mv);
 void pause_move_end(struct sandbox *sb, enum fault fault, const char *detail);
+/* A move of the last daemon is over, as far as it came. Who waits is told with the end of recovery. */
+void pause_move_forget(struct sandbox *sb);
 /* The sandbox ends: lets go of everything here. */
 void pause_abandon(struct sandbox *sb);
 

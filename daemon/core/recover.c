@@ -107,7 +107,7 @@ static void adopt_paused(struct recovery *rc, struct sandbox *sb, const struct v
 {
 	bool saving = sb->moving == SANDBOX_MOVE_SAVING;
 
-	sb->moving = SANDBOX_MOVE_NONE;
+	pause_move_forget(sb);
 	if (sb->on_disk) {
 		/* Restored, so the image is of the past */
 		sb->on_disk = false;
@@ -140,7 +140,7 @@ static void adopt_running(struct sandbox *sb, int fd)
 	proc_resume_streams(sb);
 	if (sb->moving == SANDBOX_MOVE_PAUSING) {
 		/* Cut off between freezing and stopping */
-		sb->moving = SANDBOX_MOVE_NONE;
+		pause_move_forget(sb);
 		agent_fs_thaw(sb->agent, adopt_thawed, sb);
 	}
 	sandbox_arm_deadline(sb);
@@ -324,6 +324,10 @@ static void reconcile(struct recovery *rc)
 			 "Recovered: %u sandboxes adopted, %u ended, %u strays removed", rc->adopted, rc->ended, rc->strays);
 	recovery_free(rc);
 	manager_recovered(m);
+	/* Requests came while a move of the last daemon still stood in the record, or before anything was known */
+	list_foreach(&m->sandboxes, sb, struct sandbox, link)
+		if (sb->moving == SANDBOX_MOVE_NONE)
+			sandbox_wake(&sb->move_waiters, FAULT_NONE, NULL);
 	run_again(m);
 }
 

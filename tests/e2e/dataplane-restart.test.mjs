@@ -102,6 +102,18 @@ for (const way of Object.keys(ways)) {
 	});
 }
 
+for (const way of Object.keys(ways))
+	test(`${way}: no request is answered before its sandbox is found again`, { timeout: 120_000 }, async () => {
+		for (let round = 0; round < 3; round++) {
+			const bouncing = ways[way]();
+			const first = until('an answer', () => post(path('/commands'), { cmd: 'echo here' }).catch(() => null), 30_000, 5);
+
+			assert.equal(assertOk(await first).stdout, 'here\n');
+			await bouncing;
+			assert.equal(assertOk(await post(path('/commands'), { cmd: 'echo there' })).stdout, 'there\n');
+		}
+	});
+
 test('a process that ended while the daemon was away is reported with all of its output', { timeout: 120_000 }, async () => {
 	const { cmd_id: id } = assertOk(await post(path('/stdio'), { cmd: 'sleep 2; seq 1 20000; exit 6' }));
 

@@ -213,6 +213,54 @@ Test(pause, the_daemon_dies)
 	finish();
 }
 
+/*
+ * Somebody waits for the end of a move that the last daemon began: it came to its end with that daemon, and both the one
+ * who waits and the record are told.
+ */
+static void waited_while_adopted(unsigned int k, bool applied)
+{
+	struct sandbox *sb = fake_running(m);
+	char id[SANDBOX_ID_MAX];
+	struct fake_wait w = { 0 };
+
+	snprintf(id, sizeof(id), "%s", sb->id);
+	fake_script();
+	fake.hold_at = k;
+	fake.hold_applied = applied;
+	sandbox_pause(sb, NULL, NULL);
+	settle();
+	m = manager_free(m);
+	fake_script();
+	fake.hold_at = 2;	/* what libvirt has */
+	m = fake_manager_unsettled(NULL);
+	settle();
+	sb = manager_find(m, id);
+	cr_assert_not_null(sb);
+	cr_assert_not(m->recovered);
+	cr_assert_eq(sandbox_move_wait(sb, fake_waited, &w), 0);
+	fake_release();
+	settle();
+	cr_assert_eq(w.calls, 1, "operation %u: %u answers, moving %s", k, w.calls, sandbox_move_name(sb->moving));
+	cr_assert_eq(w.fault, FAULT_NONE);
+	m = manager_free(m);
+	fake_script();
+	m = fake_manager(NULL);
+	settle();
+	sb = manager_find(m, id);
+	cr_assert_not_null(sb);
+	must_go_on(sb, "waited for", k);
+	must_end(sb);
+}
+
+Test(pause, waited_for_while_it_is_adopted)
+{
+	for (unsigned int k = 1; k <= 3; k++) {
+		waited_while_adopted(k, false);
+		waited_while_adopted(k, true);
+	}
+	finish();
+}
+
 /* The next daemon still removes what the last one may have left of it, and somebody wants it back already. */
 static unsigned int resumed_while_adopted(unsigned int k)
 {
