@@ -107,8 +107,8 @@ Test(domxml, cmdline)
 	} v[] = {
 		{ true, 2000000, NULL, BASE },
 		{ true, 2000000, "a=b", BASE " a=b" },
-		{ false, 2000000, NULL, BASE TCG " tsc_early_khz=2000000 lpj=8000000" },
-		{ false, 4294967295u, "x", BASE TCG " tsc_early_khz=4294967295 lpj=17179869180 x" },
+		{ false, 2000000, NULL, BASE TCG " tsc=reliable tsc_early_khz=2000000 lpj=8000000" },
+		{ false, 4294967295u, "x", BASE TCG " tsc=reliable tsc_early_khz=4294967295 lpj=17179869180 x" },
 		{ false, 0, "", BASE TCG },
 	};
 
