@@ -47,6 +47,8 @@ const char *api_tier(const struct http_request *req);
 bool api_is_admin(const struct http_request *req);
 /* The sandbox of {id} that the caller may see; answers 404 itself. Borrowed. */
 struct sandbox *api_sandbox(struct manager *m, struct http_request *req);
+/* The same, and the daemon knows what became of it since the last one. NULL: answered, or waits as below. */
+struct sandbox *api_sandbox_recovered(struct manager *m, struct http_request *req);
 /*
  * The same, running or paused, and nothing is being done to it. NULL: answered (404; 410 for a killed one; 409 for one
  * that is being created), or the request waits and its handler will be called again. So handlers ask for their sandbox

@@ -155,13 +155,23 @@ static void gate_wait(struct sandbox *sb, struct http_request *req,
 	api_fail(req, fault, NULL);
 }
 
-struct sandbox *api_sandbox_live(struct manager *m, struct http_request *req)
+struct sandbox *api_sandbox_recovered(struct manager *m, struct http_request *req)
 {
 	struct sandbox *sb = api_sandbox(m, req);
 
+	if (!sb || m->recovered)
+		return sb;
+	gate_wait(sb, req, NULL);
+	return NULL;
+}
+
+struct sandbox *api_sandbox_live(struct manager *m, struct http_request *req)
+{
+	struct sandbox *sb = api_sandbox_recovered(m, req);
+
 	if (!sb)
 		return NULL;
-	if (sb->moving != SANDBOX_MOVE_NONE || !m->recovered)
+	if (sb->moving != SANDBOX_MOVE_NONE)
 		gate_wait(sb, req, NULL);
 	else if (sb->state == SANDBOX_RUNNING || sb->state == SANDBOX_PAUSED)
 		return sb;

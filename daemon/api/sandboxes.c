@@ -358,7 +358,7 @@ static bool wants_async(struct http_request *req)
 
 void sandboxes_delete(struct http_request *req, void *userdata)
 {
-	struct sandbox *sb = api_sandbox(userdata, req);
+	struct sandbox *sb = api_sandbox_recovered(userdata, req);
 	struct delete_call *c;
 	json_object *o;
 	bool was_live;

@@ -26,12 +26,20 @@
 
 /* --- events from below --- */
 
+/* Whom an event is about. One that came before recovery began to look is part of what it will see. */
+static struct sandbox *event_sandbox(struct manager *m, const char *id)
+{
+	struct sandbox *sb = m->recovering || m->recovered ? manager_find(m, id) : NULL;
+
+	return sb && !sb->destroying ? sb : NULL;
+}
+
 static void on_domain_event(void *userdata, const char *name, enum virt_event ev, int detail)
 {
 	struct manager *m = userdata;
-	struct sandbox *sb = manager_find(m, name);
+	struct sandbox *sb = event_sandbox(m, name);
 
-	if (!sb || sb->destroying)
+	if (!sb)
 		return;
 	if (ev == VIRT_EVENT_PAUSED || ev == VIRT_EVENT_RESUMED) {
 		pause_domain_event(sb, ev);
@@ -85,8 +93,8 @@ static void on_unit_removed(void *userdata, const char *unit)
 	char id[SANDBOX_ID_MAX];
 	struct sandbox *sb;
 
-	sb = unit_sandbox_id(unit, id) ? manager_find(m, id) : NULL;
-	if (!sb || sb->destroying)
+	sb = unit_sandbox_id(unit, id) ? event_sandbox(m, id) : NULL;
+	if (!sb)
 		return;
 	if (str_ends(unit, ".timer")) {
 		sandbox_deadline_elapsed(sb);
@@ -432,6 +440,7 @@ int manager_start(struct manager *m, void (*on_ready)(void *userdata), void *use
 
 	m->on_ready = on_ready;
 	m->ready_userdata = userdata;
+	recover_load(m);
 	r = bus_new(m->event, "declaw-", &bus_ops, m, &m->bus);
 	if (r == 0)
 		r = virt_new(m->event, m->workers, m->settings.libvirt_uri, m->settings.libvirt_pid_dir, &virt_ops, m, &m->virt);

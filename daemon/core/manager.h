@@ -125,7 +125,9 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 /* Removes what a dead sandbox still holds, found at start. */
 void sandbox_destroy_resume(struct sandbox *sb);
 
-/* recover.c: one at a time; asked for meanwhile it runs again */
+/* recover.c: the records, once and before anybody asks: a sandbox is never unknown because its daemon is new */
+void recover_load(struct manager *m);
+/* One at a time; asked for meanwhile it runs again */
 void recover_run(struct manager *m);
 
 #define SCOPE_FORMAT "declaw-%s.scope"

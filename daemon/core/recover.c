@@ -441,6 +441,17 @@ static void load_dir(struct manager *m, const char *name, const char *suffix)
 		closedir(d);
 }
 
+void recover_load(struct manager *m)
+{
+	_cleanup_free_ char *trash = str_format("%s/trash", m->settings.state_dir);
+
+	load_dir(m, "sandboxes", "");
+	load_dir(m, "ended", ".json");
+	manager_sort(m);
+	if (trash && dir_remove_tree(trash) == 0)
+		dir_make(trash, 0700);
+}
+
 void recover_run(struct manager *m)
 {
 	struct recovery *rc;
@@ -448,15 +459,6 @@ void recover_run(struct manager *m)
 	if (m->recovering) {
 		m->recover_again = true;
 		return;
-	}
-	if (!m->recovered) {
-		_cleanup_free_ char *trash = str_format("%s/trash", m->settings.state_dir);
-
-		load_dir(m, "sandboxes", "");
-		load_dir(m, "ended", ".json");
-		manager_sort(m);
-		if (trash && dir_remove_tree(trash) == 0)
-			dir_make(trash, 0700);
 	}
 	rc = calloc(1, sizeof(*rc));
 	if (!rc) {

@@ -78,9 +78,9 @@ test('the SDK\'s way: pause, connect, run', { timeout: 60_000 }, async () => {
 });
 
 test('the clock is right before the first command, and the time away is not seen by its timeout', { timeout: 60_000 }, async () => {
-	const slow = post(path('/commands'), { cmd: 'sleep 2; echo slept', timeout: 6 });
+	const slow = post(path('/commands'), { cmd: 'touch /tmp/begun; sleep 2; echo slept', timeout: 6 });
 
-	await until('it runs', async () => assertOk(await run('pgrep -f "^sleep 2" || true')).stdout);
+	await until('it runs', async () => assertOk(await run('ls /tmp/begun || true')).stdout);
 	await pause();
 	await new Promise((r) => setTimeout(r, 6500));
 	assertOk(await get(path()));
