@@ -141,7 +141,8 @@ test('nobody reaches another sandbox, nobody forges an address', { timeout: 3 * 
 		const address = assertOk(await get(`/sandboxes/${b.sandboxId}/network`)).address;
 
 		assert.match(address, /^10\.214\./);
-		await sh(b, '(python3 -m http.server 8000 --bind 0.0.0.0 >/dev/null 2>&1 &); sleep 1');
+		await sh(b, '(python3 -m http.server 8000 --bind 0.0.0.0 >/dev/null 2>&1 &)');
+		await sh(b, 'curl -sS --retry 30 --retry-delay 1 --retry-connrefused -o /dev/null http://127.0.0.1:8000/', { timeout: 60 });
 		await check(a, [[address, 8000, 'refused'], [address, 22, 'refused']]);
 		await forget();
 		// as root, with its neighbour's address, another MAC, and IPv6
@@ -154,6 +155,6 @@ test('nobody reaches another sandbox, nobody forges an address', { timeout: 3 * 
 			ip link set eth0 down; ip link set eth0 address 02:00:00:00:00:99; ip link set eth0 up
 			ip route add 10.214.0.1 dev eth0; ip route add default via 10.214.0.1
 			ip neigh add 10.214.0.1 lladdr 02:de:c1:aa:00:01 dev eth0 nud permanent
-			curl -sS -m 3 http://198.51.100.1/ || true`, { user: 'root', timeout: 30 });
+			curl -sS -m 3 http://198.51.100.1/ || true`, { user: 'root', timeout: 90 });
 		assert.deepEqual(await seen(), []);
 	})));

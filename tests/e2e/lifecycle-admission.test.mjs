@@ -45,7 +45,12 @@ test('memory: what cannot fit is refused, what does not fit now waits, paused on
 	const size = 1100;
 
 	await withConfig(`[sandbox]\nmemory_max = ${size}M\nboot_queue_timeout = 2s\n`, async () => {
-		const { sandbox_id: id, resources } = assertOk(await post('/sandboxes', {}), 201);
+		// Those of the last test may still be going
+		const { json: { sandbox_id: id, resources } } = await until('there is room for one', async () => {
+			const res = await post('/sandboxes', {});
+
+			return res.status === 201 && res;
+		}, 60_000);
 		const made = [id];
 
 		assert.ok(resources.memory_mb * 2 > size, 'one fits, two do not');
