@@ -18,6 +18,8 @@
 #include "util/log.h"
 
 #define LIST_MAX_BYTES (16u << 20)
+#define SHORT_ID_MAX 24
+#define BATCH_MAX 64u
 
 struct context {
 	unsigned int refs;	/* loop thread */
@@ -28,13 +30,21 @@ struct context {
 struct firewall {
 	struct workers *workers;
 	struct context *context;
+	struct list calls;	/* that wait for the batch that runs */
+	struct batch *running;
+};
+
+/* What a worker does at a time: one call, or several sandboxes' texts as one transaction */
+struct batch {
+	struct firewall *firewall;	/* NULL: freed */
+	struct context *context;
 	struct list calls;
+	unsigned int n;
 };
 
 struct nft_call {
 	struct list link;
-	struct firewall *firewall;	/* NULL: freed, and the callback has been called */
-	struct context *context;
+	char id[SHORT_ID_MAX];	/* whose text it is; "" = runs alone */
 	char *json;
 	enum { CALL_DONE, CALL_LIST, CALL_SHOW, CALL_PIN } kind;
 	struct firewall_pin *pins;	/* for the set `json` */
@@ -119,11 +129,10 @@ static int rows_append(json_object *rows, const char *output)
 }
 
 /* Line by line: nft 1.0.6 cannot list a chain and a set in one go, and answers each with a document of its own */
-static void call_run_show(struct nft_call *c)
+static void call_run_show(struct nft_call *c, struct nft_ctx *nft)
 {
 	_cleanup_json_ json_object *root = json_object_new_object();
 	json_object *rows = json_object_new_array();
-	struct nft_ctx *nft = c->context->nft;
 	char *save = NULL;
 
 	if (!root || !rows || json_put(root, "nftables", rows) < 0) {
@@ -144,19 +153,18 @@ static void call_run_show(struct nft_call *c)
 	c->output = c->error == 0 ? strdup(json_text(root, NULL)) : NULL;
 }
 
-static void call_run(void *arg)
+static void call_run(struct nft_call *c, struct context *context)
 {
-	struct nft_call *c = arg;
-	struct nft_ctx *nft = c->context->nft;
+	struct nft_ctx *nft = context->nft;
 	const char *output, *errors;
 	int r;
 
 	if (c->kind == CALL_SHOW) {
-		call_run_show(c);
+		call_run_show(c, nft);
 		return;
 	}
 	if (c->kind == CALL_PIN) {
-		c->error = pinset_add(c->context->pinset, c->json, c->pins, c->n_pins);
+		c->error = pinset_add(context->pinset, c->json, c->pins, c->n_pins);
 		return;
 	}
 	r = nft_run_cmd_from_buffer(nft, c->json);
@@ -170,6 +178,39 @@ static void call_run(void *arg)
 		c->output = strdup(output ? output : "");
 		c->error = c->output ? 0 : -ENOMEM;
 	}
+}
+
+/* All of them as one transaction. False: not all of them can be, and nothing was changed. */
+static bool batch_run_together(struct batch *b)
+{
+	_cleanup_free_ char *text = NULL;
+	struct nft_call *c;
+	size_t len = 0;
+	char *at;
+	int r;
+
+	list_foreach(&b->calls, c, struct nft_call, link)
+		len += strlen(c->json);
+	at = text = malloc(len + 1);
+	if (!text)
+		return false;
+	list_foreach(&b->calls, c, struct nft_call, link)
+		at = stpcpy(at, c->json);
+	r = nft_run_cmd_from_buffer(b->context->nft, text);
+	nft_ctx_get_output_buffer(b->context->nft);
+	nft_ctx_get_error_buffer(b->context->nft);
+	return r == 0;
+}
+
+static void batch_run(void *arg)
+{
+	struct batch *b = arg;
+	struct nft_call *c;
+
+	if (b->n > 1 && batch_run_together(b))
+		return;
+	list_foreach(&b->calls, c, struct nft_call, link)
+		call_run(c, b->context);
 }
 
 /* {"nftables": [{"metainfo": ...}, {"chain": {"table": "declaw", "name": "sbx_...", ...}}, ...]} */
@@ -234,7 +275,6 @@ static void answer(struct nft_call *c, int error)
 static void call_free(struct nft_call *c)
 {
 	list_unlink(&c->link);
-	context_unref(c->context);
 	free(c->json);
 	free(c->pins);
 	free(c->output);
@@ -242,41 +282,111 @@ static void call_free(struct nft_call *c)
 	free(c);
 }
 
-static void call_done(void *arg, bool cancelled)
+static bool joins(const struct batch *b, const struct nft_call *c)
 {
-	struct nft_call *c = arg;
+	struct nft_call *other;
 
-	list_unlink(&c->link);
-	if (c->firewall)
-		answer(c, cancelled ? -ECANCELED : c->error);
-	call_free(c);
+	if (b->n == BATCH_MAX || !*c->id)
+		return false;
+	list_foreach(&b->calls, other, struct nft_call, link)
+		if (!*other->id || str_eq(other->id, c->id))
+			return false;
+	return true;
 }
 
-/* Takes json. Only a failure to start is answered before this returns. */
+static void batch_done(void *arg, bool cancelled);
+
+static void take(struct batch *b, struct list *from)
+{
+	struct nft_call *c = list_first(from, struct nft_call, link);
+
+	list_unlink(&c->link);
+	list_append(&b->calls, &c->link);
+	b->n++;
+}
+
+static void batch_done(void *arg, bool cancelled);
+
+/* A callback may free the firewall; these calls are not its own any more. */
+static void fail(struct firewall *f, struct batch *b, int error)
+{
+	struct nft_call *c;
+
+	while (!list_empty(&f->calls))
+		take(b, &f->calls);
+	while ((c = list_first(&b->calls, struct nft_call, link))) {
+		list_unlink(&c->link);
+		answer(c, error);
+		call_free(c);
+	}
+}
+
+/*
+ * What waits goes on. libnftables reads all of the host's chains and sets before it changes anything, so texts that have
+ * had to wait anyway are run together; never two of one sandbox, and in their order.
+ */
+static void next(struct firewall *f)
+{
+	struct batch *b = calloc(1, sizeof(*b)), none = { 0 };
+	int r = -ENOMEM;
+
+	list_init(&none.calls);
+	if (b) {
+		*b = (struct batch){ .firewall = f, .context = f->context };
+		list_init(&b->calls);
+		while (!list_empty(&f->calls) && (b->n == 0 || joins(b, list_first(&f->calls, struct nft_call, link))))
+			take(b, &f->calls);
+		r = workers_submit(f->workers, WORK_LANE_NFT, WORK_NORMAL, 0, batch_run, batch_done, b, NULL);
+	}
+	if (r < 0) {
+		fail(f, b ?: &none, r);
+		free(b);
+		return;
+	}
+	b->context->refs++;
+	f->running = b;
+}
+
+static void batch_done(void *arg, bool cancelled)
+{
+	struct batch *b = arg;
+	struct nft_call *c;
+
+	/* a callback may free the firewall, which answers the rest */
+	while (b->firewall && (c = list_first(&b->calls, struct nft_call, link))) {
+		list_unlink(&c->link);
+		answer(c, cancelled ? -ECANCELED : c->error);
+		call_free(c);
+	}
+	if (b->firewall) {
+		b->firewall->running = NULL;
+		if (!list_empty(&b->firewall->calls))
+			next(b->firewall);
+	}
+	while ((c = list_first(&b->calls, struct nft_call, link)))
+		call_free(c);
+	context_unref(b->context);
+	free(b);
+}
+
+/* Takes json and pins. Only a failure to start is answered before this returns. */
 static void submit(struct firewall *f, char *json, struct nft_call *model)
 {
 	struct nft_call *c = calloc(1, sizeof(*c));
-	int r = -ENOMEM;
 
-	if (c) {
-		*c = *model;
-		list_init(&c->link);
-		c->firewall = f;
-		c->json = json;
-		c->context = f->context;
-		c->context->refs++;
-		list_append(&f->calls, &c->link);
-		r = workers_submit(f->workers, WORK_LANE_NFT, WORK_NORMAL, 0, call_run, call_done, c, NULL);
-	}
-	if (r == 0)
-		return;
-	answer(model, r);
-	if (c) {
-		call_free(c);
-	} else {
-		free(json);
+	model->json = json;
+	list_init(&model->link);
+	if (!c) {
+		answer(model, -ENOMEM);
+		free(model->json);
 		free(model->pins);
+		return;
 	}
+	*c = *model;
+	list_init(&c->link);
+	list_append(&f->calls, &c->link);
+	if (!f->running)
+		next(f);
 }
 
 int firewall_new(struct workers *workers, struct firewall **ret)
@@ -302,19 +412,28 @@ struct firewall *firewall_free(struct firewall *f)
 
 	if (!f)
 		return NULL;
+	if (f->running) {
+		f->running->firewall = NULL;
+		/* a worker may be looking at them */
+		list_foreach(&f->running->calls, c, struct nft_call, link)
+			answer(c, -ECANCELED);
+	}
 	while ((c = list_first(&f->calls, struct nft_call, link))) {
 		list_unlink(&c->link);
-		c->firewall = NULL;
 		answer(c, -ECANCELED);
+		call_free(c);
 	}
 	context_unref(f->context);
 	free(f);
 	return NULL;
 }
 
-static void simple(struct firewall *f, int r, char *json, firewall_done_fn fn, void *userdata)
+/* id: the sandbox whose text it is, NULL when it is about all of them */
+static void simple(struct firewall *f, int r, const char *id, char *json, firewall_done_fn fn, void *userdata)
 {
 	struct nft_call model = { .fn.done = fn, .userdata = userdata };
+
+	snprintf(model.id, sizeof(model.id), "%s", id ?: "");
 
 	if (r < 0)
 		answer(&model, r);
@@ -327,7 +446,7 @@ void firewall_setup(struct firewall *f, const struct firewall_config *config, fi
 	char *json = NULL;
 	int r = ruleset_base(config, &json);
 
-	simple(f, r, json, fn, userdata);
+	simple(f, r, NULL, json, fn, userdata);
 }
 
 void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
@@ -336,7 +455,7 @@ void firewall_sandbox_close(struct firewall *f, const char *short_id, const char
 	char *json = NULL;
 	int r = ruleset_close(short_id, tap, &json);
 
-	simple(f, r, json, fn, userdata);
+	simple(f, r, short_id, json, fn, userdata);
 }
 
 void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata)
@@ -344,7 +463,7 @@ void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb,
 	char *text = NULL;
 	int r = ruleset_sandbox(sb, &text);
 
-	simple(f, r, text, fn, userdata);
+	simple(f, r, sb->short_id, text, fn, userdata);
 }
 
 void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,
@@ -402,12 +521,12 @@ void firewall_sandbox_remove(struct firewall *f, const char *short_id, const cha
 	int r;
 
 	if (!m) {
-		simple(f, -ENOMEM, NULL, fn, userdata);
+		simple(f, -ENOMEM, NULL, NULL, fn, userdata);
 		return;
 	}
 	*m = (struct removal) { .fn = fn, .userdata = userdata };
 	r = ruleset_remove(short_id, tap, &json);
-	simple(f, r, json, removed, m);
+	simple(f, r, short_id, json, removed, m);
 }
 
 void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata)
@@ -427,5 +546,5 @@ void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata)
 	char *json = NULL;
 	int r = ruleset_teardown(&json);
 
-	simple(f, r, json, fn, userdata);
+	simple(f, r, NULL, json, fn, userdata);
 }

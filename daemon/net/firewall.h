@@ -7,7 +7,8 @@
  * without an element is dropped: closed is the default, in the input and forward hooks alike.
  * error: 0, -ENOENT, -EEXIST, -EIO, -ECANCELED (firewall_free() was called: it may still take effect), -EINVAL (a bad
  * name; this one and -ENOMEM are answered before the function returns); message: nft's own sentence, valid during the
- * call. Each callback comes exactly once, on the loop. Transactions run in the order of the calls. Order of the end:
+ * call. Each callback comes exactly once, on the loop. Transactions run in the order of the calls; texts of
+ * several sandboxes that wait for their turn are one transaction, each on its own when that fails. Order of the end:
  * firewall_free(), workers_free().
  */
 #ifndef DECLAW_FIREWALL_H

@@ -189,6 +189,59 @@ static int set_policy(const char *network)
 	return answer();
 }
 
+/* What waits is run together; one that cannot be spoils nothing for the others, and nothing of it is left. */
+static int together_errors[6];
+
+static void on_together(void *userdata, int error, const char *message _unused_)
+{
+	*(int *)userdata = error;
+	n_answers++;
+}
+
+static void test_together(void)
+{
+	static struct firewall_pin too_many[5000];
+	json_object *o = json_tokener_parse("{'allow_out':['a.example.com']}");
+	struct policy *p = NULL;
+	char *detail = NULL;
+	size_t set = 0;
+
+	ok(policy_parse(o, false, &p, &detail) == 0, "a policy");
+	ok(setup_rules() == 0, "set up");
+	for (uint32_t i = 0; i < ELEMENTSOF(too_many); i++)
+		too_many[i] = (struct firewall_pin){ 0xcb007200 + i, 60 };
+	for (int i = 0; i < 6; i++) {
+		char id[16], tap[16];
+		const struct firewall_sandbox spec = { .short_id = id, .tap = tap, .mac = "02:00:00:00:00:07",
+			.address = "10.214.0.7", .policy = p, .pins = too_many, .n_pins = i == 3 ? ELEMENTSOF(too_many) : 1 };
+
+		together_errors[i] = 1;
+		/* the fifth is the second one's once more */
+		snprintf(id, sizeof(id), "together%02d", i == 4 ? 1 : i);
+		snprintf(tap, sizeof(tap), "dcltogeth%02d", i == 4 ? 1 : i);
+		firewall_sandbox_set(fw, &spec, on_together, &together_errors[i]);
+	}
+	ok(tap_wait(event, 60, n_answers == 6), "all are answered");
+	n_answers = 0;
+	for (int i = 0; i < 6; i++)
+		set += together_errors[i] == 0;
+	ok(set == 5 && together_errors[3] < 0, "all but the one with too many addresses: %zu, %d", set, together_errors[3]);
+	ok(list() == 4, "four of them are there");
+	for (int i = 0; i < 6; i++) {
+		char id[16], tap[16];
+
+		snprintf(id, sizeof(id), "together%02d", i);
+		snprintf(tap, sizeof(tap), "dcltogeth%02d", i);
+		firewall_sandbox_remove(fw, id, tap, on_together, &together_errors[i]);
+	}
+	ok(tap_wait(event, 60, n_answers == 6), "all are removed");
+	n_answers = 0;
+	ok(list() == 0, "none is left");
+	ok(teardown() == 0, "taken down");
+	policy_free(p);
+	json_object_put(o);
+}
+
 static void test_policies(void)
 {
 	static const char *const networks[] = {
@@ -500,6 +553,7 @@ int main(void)
 	test_base_is_the_file();
 	test_sandboxes();
 	test_policies();
+	test_together();
 	test_packets();
 	test_many();
 	test_free(w);
