@@ -59,6 +59,7 @@ struct manager {
 	bool closing;			/* asked to stop: nothing new begins, what is under way may end */
 	uint64_t closing_usec, closing_mono;
 	bool recovering, recover_again;	/* under way; asked for meanwhile */
+	unsigned int stray_rounds;	/* recoveries in a row that found something of nobody */
 	sd_event_source *sweep_timer, *sweep_defer, *boot_defer, *recover_timer, *closing_timer, *room_timer, *metrics_timer;
 	void (*on_ready)(void *userdata);
 	void *ready_userdata;

@@ -25,6 +25,8 @@
 #include "util/fileio.h"
 #include "util/log.h"
 
+#define STRAY_ROUNDS_MAX 5
+
 struct recovery {
 	struct manager *m;
 	struct virt_domain *domains;
@@ -322,6 +324,10 @@ static void reconcile(struct recovery *rc)
 	if (rc->adopted || rc->ended || rc->strays)
 		log_full(LOG_NOTICE, NULL, MSG_RECOVERED, 0, __FILE__, __LINE__,
 			 "Recovered: %u sandboxes adopted, %u ended, %u strays removed", rc->adopted, rc->ended, rc->strays);
+	/* What holds another (QEMU its tap) may not have been gone in time: looked at once more, but not for ever */
+	m->stray_rounds = rc->strays ? m->stray_rounds + 1 : 0;
+	if (m->stray_rounds > 0 && m->stray_rounds < STRAY_ROUNDS_MAX)
+		manager_recover_later(m);
 	recovery_free(rc);
 	manager_recovered(m);
 	/* Requests came while a move of the last daemon still stood in the record, or before anything was known */

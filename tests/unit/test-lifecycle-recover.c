@@ -169,6 +169,40 @@ Test(lifecycle_recover, removes_strays)
 	finish();
 }
 
+/* Strays go side by side, and one may hold another: what could not be removed is tried again. */
+Test(lifecycle_recover, a_stray_that_was_held)
+{
+	unsigned int n;
+
+	m = manager_free(m);
+	fake_script();
+	fake.fail_at = ~0u;
+	fake_add(FAKE_TAP, "dcleeeeeeeeee");
+	m = fake_manager(NULL);
+	n = fake.n_ops;
+	cr_assert_eq(fake_count(FAKE_TAP), 0);
+	for (unsigned int k = 1; k <= n; k++) {
+		m = manager_free(m);
+		fake_script();
+		fake.fail_at = k;
+		fake.fail_error = -EBUSY;
+		if (!fake_find(FAKE_TAP, "dcleeeeeeeeee"))
+			fake_add(FAKE_TAP, "dcleeeeeeeeee");
+		m = fake_manager_unsettled(NULL);
+		fake_settle();
+		if (fake.failed_op == FAKE_TAP_REMOVE)
+			break;
+	}
+	cr_assert_eq(fake.failed_op, FAKE_TAP_REMOVE);
+	cr_assert_eq(fake_count(FAKE_TAP), 1);
+	for (unsigned int i = 0; i < 100 && fake_count(FAKE_TAP) > 0; i++) {
+		sd_event_run(fake.event, 100 * USEC_PER_MSEC);
+		fake_settle();
+	}
+	cr_assert_eq(fake_count(FAKE_TAP), 0);
+	finish();
+}
+
 /* A stray of a sandbox that is long over: its end is an event about a killed one. */
 Test(lifecycle_recover, stray_of_an_ended_sandbox)
 {

@@ -45,10 +45,12 @@ async function stoppedDaemon(f, n) {
 
 	for (let i = 0; i < n; i++) {
 		const id = await create();
-		const due = await arm(id, 2);
+		const due = await arm(id, 4);
 
 		await hostOut('systemctl', 'stop', 'declawd.service');
-		await sleep(Math.max(0, due - Date.now()));
+		if (Date.now() > due)
+			throw new Error('the daemon did not stop before the deadline: this says nothing about those');
+		await sleep(due - Date.now());
 		await answers();
 		await persist(async () => {
 			if ((await stateOf(id)).state !== 'killed')
@@ -64,5 +66,9 @@ export async function run(f) {
 	const n = f.rounds(12, 200);
 
 	await runningDaemon(f, n);
-	await stoppedDaemon(f, Math.ceil(n / 4));
+	try {
+		await stoppedDaemon(f, Math.ceil(n / 4));
+	} finally {
+		await hostOut('systemctl', 'start', 'declawd.service');
+	}
 }
