@@ -24,6 +24,7 @@ static void audit(struct flow *f, enum chan_verdict verdict, enum chan_proto pro
 	chan_text(a.name, sizeof(a.name), f->name);
 	chan_text(a.rule, sizeof(a.rule), rule);
 	chan_text(a.detail, sizeof(a.detail), detail);
+	f->proxy->told = true;
 	chan_client_audit(f->proxy->client, f->sandbox, &a);
 }
 
@@ -124,6 +125,7 @@ static bool judge_name(struct flow *f, const char *name, const char **ret_rule)
 	if (chan_client_pinned(c, f->sandbox, name, f->dst.sin_addr))
 		return true;
 	/* The news may be in the socket still; reading it may also end this flow */
+	f->proxy->told = true;
 	chan_client_poll(c);
 	if (f->phase == FLOW_OVER || !f->sandbox || !policy_allows_name(f->sandbox->policy, name, ret_rule))
 		return false;
@@ -313,6 +315,8 @@ void flow_event(struct flow_end *end, uint32_t events)
 		return;
 	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		end->in = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		end->ending = true;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		end->out = true;
 	if (f->phase == FLOW_LOOK && f->guest.in)
@@ -350,6 +354,7 @@ void flow_accept(struct proxy *p, int fd, const struct sockaddr_in *peer)
 
 	if (!sb) {
 		/* the news of a new sandbox may be in the socket still */
+		p->told = true;
 		chan_client_poll(p->client);
 		sb = chan_client_find(p->client, peer->sin_addr);
 		ws = sb ? sb->userdata : NULL;

@@ -4,11 +4,12 @@
  *
  *	LOOK	the first bytes are collected until they say what is spoken and to whom
  *	DIAL	the name is allowed and pinned to the address the guest chose; connecting there
- *	RELAY	bytes go both ways: TLS by splice(2), HTTP requests through the parser, answers by splice
+ *	RELAY	bytes go both ways: TLS by splice(2), HTTP requests through the parser, answers by splice(2)
  *
  * Who a guest is, is its address, which the kernel's rules let nobody forge; where it wanted to go is what connection
- * tracking remembers. Everything that cannot be judged is reset. Flows live in their own epoll set, edge-triggered, one
- * registration a socket; an event source per socket would cost more than the relaying.
+ * tracking remembers. Everything that cannot be judged is reset. Flows live in an epoll set, edge-triggered, one
+ * registration a socket, and the event loop is in that set, too; an event source per socket would cost more than the
+ * relaying.
  */
 #ifndef DECLAW_PROXY_FLOW_H
 #define DECLAW_PROXY_FLOW_H
@@ -32,12 +33,14 @@ struct flow_end {
 	struct flow *flow;
 	int fd;
 	bool in, out;		/* epoll said so, and no EAGAIN since */
+	bool ending;		/* the peer has finished or failed: there may be no other news of it */
 	bool eof, shut;		/* read to its end; nothing more will be written */
 };
 
 struct flow_pipe {
 	int fd[2];		/* -EBADF: not made yet */
 	size_t n;		/* bytes in it */
+	bool bulk;		/* more than something short goes this way */
 };
 
 enum flow_phase { FLOW_LOOK, FLOW_DIAL, FLOW_RELAY, FLOW_OVER };
@@ -66,6 +69,7 @@ struct proxy {
 	sd_event *event;
 	struct chan_client *client;
 	int listener, epoll;
+	bool told;		/* the channel was used: the event loop may have something to do */
 	unsigned int n_flows;
 	struct list waiting, running, over;
 };

@@ -24,32 +24,61 @@
 #define BATCH 256
 #define ACCEPTS 64
 
-static int on_flows(sd_event_source *s _unused_, int fd, uint32_t revents _unused_, void *userdata)
-{
-	struct epoll_event e[BATCH];
-	int n = epoll_wait(fd, e, BATCH, 0);
-
-	for (int i = 0; i < n; i++)
-		flow_event(e[i].data.ptr, e[i].events);
-	flows_sweep(userdata);
-	return 0;
-}
-
-static int on_listener(sd_event_source *s _unused_, int fd, uint32_t revents _unused_, void *userdata)
+static void accept_some(struct proxy *p)
 {
 	for (int i = 0; i < ACCEPTS; i++) {
 		struct sockaddr_in peer;
 		socklen_t len = sizeof(peer);
-		int conn = accept4(fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int conn = accept4(p->listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (conn < 0)
 			break;
 		if (peer.sin_family == AF_INET)
-			flow_accept(userdata, conn, &peer);
+			flow_accept(p, conn, &peer);
 		else
 			fd_close(conn);
 	}
-	flows_sweep(userdata);
+}
+
+/* One batch of what the sockets say. Whether the event loop has something to do, too. */
+static bool on_sockets(struct proxy *p)
+{
+	struct epoll_event e[BATCH];
+	int n = epoll_wait(p->epoll, e, BATCH, -1);
+	bool loop = false;
+
+	p->told = false;
+	for (int i = 0; i < n; i++) {
+		if (e[i].data.ptr == p->event)
+			loop = true;
+		else if (e[i].data.ptr == p)
+			accept_some(p);
+		else
+			flow_event(e[i].data.ptr, e[i].events);
+	}
+	flows_sweep(p);
+	return loop || p->told;
+}
+
+/*
+ * The event loop is one of the things this waits for, not the other way round: a flow that only relays costs one
+ * system call to be heard of, and nothing of the loop's bookkeeping.
+ */
+static int serve(struct proxy *p)
+{
+	while (sd_event_get_state(p->event) != SD_EVENT_FINISHED) {
+		int r = sd_event_prepare(p->event);
+
+		if (r == 0) {
+			while (!on_sockets(p))
+				;
+			r = sd_event_wait(p->event, 0);
+		}
+		if (r > 0)
+			r = sd_event_dispatch(p->event);
+		if (r < 0)
+			return r;
+	}
 	return 0;
 }
 
@@ -119,6 +148,13 @@ static int listener_take(void)
 	return -EINVAL;
 }
 
+static int watch(int epoll, int fd, void *what)
+{
+	struct epoll_event e = { .events = EPOLLIN, .data.ptr = what };
+
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
 static int setup(struct proxy *p, const char *control)
 {
 	static const struct chan_client_ops ops = { .policy = on_policy, .gone = on_gone, .lost = on_lost };
@@ -134,9 +170,9 @@ static int setup(struct proxy *p, const char *control)
 		return -errno;
 	r = chan_client_new(p->event, control, CHAN_ROLE_PROXY, &ops, p, &p->client);
 	if (r >= 0)
-		r = sd_event_add_io(p->event, NULL, p->epoll, EPOLLIN, on_flows, p);
+		r = watch(p->epoll, sd_event_get_fd(p->event), p->event);
 	if (r >= 0)
-		r = sd_event_add_io(p->event, NULL, p->listener, EPOLLIN, on_listener, p);
+		r = watch(p->epoll, p->listener, p);
 	if (r >= 0)
 		r = sd_event_add_time_relative(p->event, NULL, CLOCK_MONOTONIC, USEC_PER_SEC, 0, on_tick, p);
 	return r;
@@ -171,7 +207,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	sd_notify(0, "READY=1");
-	r = sd_event_loop(p.event);
+	r = serve(&p);
 	on_lost(&p);
 	flows_sweep(&p);
 	chan_client_free(p.client);

@@ -2,6 +2,9 @@
 /*
  * What was judged first goes out of the flow's buffer; then bytes go from socket to pipe to socket without ever being
  * copied here. Requests of an HTTP connection stay with the parser: they go through the buffer all along.
+ *
+ * Something short, as most requests and many answers are, is received and sent instead: that is two system calls, where
+ * splicing takes three and the making of a pipe. Whoever fills the buffer is spliced.
  */
 #include "proxy/relay.h"
 
@@ -12,6 +15,7 @@
 #include <unistd.h>
 
 #define SPLICE_MAX (256u << 10)
+#define SHORT_MAX 8192u	/* any pipe holds as much, also those of a user who has many */
 
 int relay_watch(int epoll, struct flow_end *end)
 {
@@ -115,43 +119,100 @@ static bool up_http(struct flow *f)
 	return true;
 }
 
-/* One way from socket to socket. eof of the source ends the other side when the pipe is empty. */
-static bool pump(struct flow *f, struct flow_end *from, struct flow_end *to, struct flow_pipe *p)
+/* What could not be sent waits in the pipe, as everything does that was spliced */
+static bool put_aside(struct flow_pipe *p, const char *data, size_t n)
 {
-	bool moved = true;
+	if (p->fd[0] < 0 && pipe2(p->fd, O_NONBLOCK | O_CLOEXEC) < 0)
+		return false;
+	p->n = n;
+	return write(p->fd[1], data, n) == (ssize_t)n;
+}
+
+/* Only with an empty pipe. False: an end failed. */
+static bool pump_short(struct flow_end *from, struct flow_end *to, struct flow_pipe *p)
+{
+	char data[SHORT_MAX];
+	ssize_t n, sent;
+
+	n = recv(from->fd, data, sizeof(data), 0);
+	if (n < 0) {
+		if (errno == EAGAIN)
+			from->in = false;
+		return errno == EAGAIN || errno == EINTR;
+	}
+	if (n == 0) {
+		from->eof = true;
+		return true;
+	}
+	p->bulk = n == (ssize_t)sizeof(data);
+	/* there was no more; what comes now is told, but for an end that was told already */
+	if (!p->bulk && !from->ending)
+		from->in = false;
+	do
+		sent = send(to->fd, data, (size_t)n, MSG_NOSIGNAL);
+	while (sent < 0 && errno == EINTR);
+	if (sent < 0 && errno != EAGAIN)
+		return false;
+	if (sent == n)
+		return true;
+	to->out = false;
+	sent = sent < 0 ? 0 : sent;
+	return put_aside(p, data + sent, (size_t)(n - sent));
+}
+
+/* True: something was moved. Errors are in f->broken. */
+static bool pump_splice(struct flow *f, struct flow_end *from, struct flow_end *to, struct flow_pipe *p)
+{
+	bool moved = false;
+	ssize_t n;
 
 	if (p->fd[0] < 0 && pipe2(p->fd, O_NONBLOCK | O_CLOEXEC) < 0)
 		return broke(f);
-	while (moved) {
-		ssize_t n;
-
-		moved = false;
-		if (from->in && !from->eof && p->n < SPLICE_MAX) {
-			n = splice(from->fd, NULL, p->fd[1], NULL, SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-			if (n > 0) {
-				p->n += (size_t)n;
-				moved = true;
-			} else if (n == 0) {
-				from->eof = true;
-			} else if (errno == EAGAIN) {
-				/* full pipe or empty socket: only the latter will be told again */
-				from->in = p->n > 0;
-			} else if (errno != EINTR) {
-				return broke(f);
-			}
-		}
-		if (p->n > 0 && to->out) {
-			n = splice(p->fd[0], NULL, to->fd, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-			if (n > 0) {
-				p->n -= (size_t)n;
-				moved = true;
-			} else if (n < 0 && errno == EAGAIN) {
-				to->out = false;
-			} else if (n < 0 && errno != EINTR) {
-				return broke(f);
-			}
+	if (from->in && !from->eof && p->n < SPLICE_MAX) {
+		n = splice(from->fd, NULL, p->fd[1], NULL, SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		if (n > 0) {
+			p->n += (size_t)n;
+			moved = true;
+		} else if (n == 0) {
+			from->eof = true;
+		} else if (errno == EAGAIN) {
+			/* full pipe or empty socket: only the latter will be told again */
+			from->in = p->n > 0;
+			p->bulk = p->n > 0;
+		} else if (errno != EINTR) {
+			return broke(f);
 		}
 	}
+	if (p->n > 0 && to->out) {
+		n = splice(p->fd[0], NULL, to->fd, NULL, p->n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		if (n > 0) {
+			p->n -= (size_t)n;
+			moved = true;
+		} else if (n < 0 && errno == EAGAIN) {
+			to->out = false;
+		} else if (n < 0 && errno != EINTR) {
+			return broke(f);
+		}
+	}
+	return moved;
+}
+
+/* One way from socket to socket. eof of the source ends the other side when the pipe is empty. */
+static bool pump(struct flow *f, struct flow_end *from, struct flow_end *to, struct flow_pipe *p)
+{
+	for (;;) {
+		if (p->n > 0 || p->bulk) {
+			if (!pump_splice(f, from, to, p))
+				break;
+		} else {
+			if (!from->in || from->eof || !to->out)
+				break;
+			if (!pump_short(from, to, p))
+				return broke(f);
+		}
+	}
+	if (f->broken)
+		return false;
 	if (from->eof && p->n == 0)
 		shut(to);
 	return true;
