@@ -87,6 +87,8 @@ bool agent_is_up(const struct agent *a);
  * not reset in the guest unless the same object is started again.
  */
 void agent_detach(struct agent *a);
+/* Its guest is stopped: it is not pinged, and not lost for its silence. */
+void agent_hold(struct agent *a, bool held);
 /* After a daemon restart, before agent_start*(): the agent that adopted streams belong to. */
 void agent_expect(struct agent *a, uint64_t agent_id);
 

@@ -96,6 +96,7 @@ struct agent {
 	uint64_t frames_at_ping;
 	unsigned int ping_missed;
 	bool ping_due;
+	bool held;			/* agent_hold() */
 
 	/* streams */
 	struct agent_stream *buckets[STREAM_BUCKETS];

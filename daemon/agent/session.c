@@ -149,7 +149,7 @@ static uint64_t next_wake(const struct agent *a)
 		return a->deadline;
 	if (a->state == AGENT_GREETING)
 		return MIN_OF(a->deadline, a->hello_at);
-	return a->state == AGENT_UP && a->config.ping_interval_usec ? a->ping_at : 0;
+	return a->state == AGENT_UP && a->config.ping_interval_usec && !a->held ? a->ping_at : 0;
 }
 
 static void arm(struct agent *a)
@@ -250,6 +250,14 @@ void agent_detach(struct agent *a)
 	link_close(&a->link);
 	if (a->state != AGENT_LOST)
 		a->state = AGENT_IDLE;
+	arm(a);
+}
+
+void agent_hold(struct agent *a, bool held)
+{
+	a->held = held;
+	a->ping_at = clock_monotonic() + a->config.ping_interval_usec;
+	a->ping_missed = 0;
 	arm(a);
 }
 

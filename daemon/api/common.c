@@ -72,7 +72,7 @@ struct sandbox *api_sandbox(struct manager *m, struct http_request *req)
 	struct sandbox *sb = id && ident_sandbox_valid(id) ? manager_find(m, id) : NULL;
 
 	/* Another's sandbox does not exist: no one learns which ids are taken */
-	if (sb && !str_eq(sb->owner, api_owner(req)) && !api_is_admin(req))
+	if (sb && (sb->role != SANDBOX_FOR_USER || (!str_eq(sb->owner, api_owner(req)) && !api_is_admin(req))))
 		sb = NULL;
 	if (!sb)
 		api_fail(req, FAULT_SANDBOX_UNKNOWN, NULL);

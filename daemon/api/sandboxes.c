@@ -196,7 +196,7 @@ static const char *parse_list(struct http_request *req, struct list_query *q)
 
 static bool list_wants(const struct sandbox *sb, const struct list_query *q, const struct http_request *req)
 {
-	return q->states & 1u << sb->state && listfilter_matches(q->metadata, sb->options.metadata) && (str_eq(sb->owner, api_owner(req)) || api_is_admin(req));
+	return sb->role == SANDBOX_FOR_USER && q->states & 1u << sb->state && listfilter_matches(q->metadata, sb->options.metadata) && (str_eq(sb->owner, api_owner(req)) || api_is_admin(req));
 }
 
 void sandboxes_list(struct http_request *req, void *userdata)
@@ -397,7 +397,7 @@ static json_object *kill_one(struct manager *m, struct http_request *req, const 
 
 	if (!o)
 		return NULL;
-	if (!sb || (!str_eq(sb->owner, api_owner(req)) && !api_is_admin(req))) {
+	if (!sb || sb->role != SANDBOX_FOR_USER || (!str_eq(sb->owner, api_owner(req)) && !api_is_admin(req))) {
 		_cleanup_free_ char *text = api_fault_text(FAULT_SANDBOX_UNKNOWN, NULL);
 
 		json_put_string(o, "error", text);

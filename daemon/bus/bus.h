@@ -59,6 +59,8 @@ struct bus *bus_free(struct bus *b);
 bool bus_is_connected(const struct bus *b);
 
 void bus_scope_start(struct bus *b, const struct bus_scope_spec *spec, bus_done_fn fn, void *userdata);
+/* CPUWeight of a scope that runs. */
+void bus_scope_weight(struct bus *b, const char *unit, uint64_t weight, bus_done_fn fn, void *userdata);
 /* SIGKILL to everything in the unit, at once. 0 also when it is not loaded. */
 void bus_unit_kill(struct bus *b, const char *unit, bus_done_fn fn, void *userdata);
 /* Stop and wait for the job. 0 also when it is not loaded. */

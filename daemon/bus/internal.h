@@ -19,10 +19,10 @@
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
 #define SYSTEMD_MANAGER "org.freedesktop.systemd1.Manager"
 
-enum op_kind { OP_SCOPE, OP_TIMER, OP_STOP, OP_KILL, OP_LIST };
+enum op_kind { OP_SCOPE, OP_TIMER, OP_STOP, OP_KILL, OP_WEIGHT, OP_LIST };
 
 /* The step whose reply or job is awaited. */
-enum op_step { STEP_QUEUED, STEP_START, STEP_RESET, STEP_STOP, STEP_KILL, STEP_LIST };
+enum op_step { STEP_QUEUED, STEP_START, STEP_RESET, STEP_STOP, STEP_KILL, STEP_WEIGHT, STEP_LIST };
 
 /* Copies of what bus_scope_start() and bus_timer_set() were given. */
 struct unit_spec {

@@ -6,6 +6,7 @@
  *                  START -> "unit exists" -> scope: RESET, timer: STOP -> START once more; again: -EEXIST
  *   stop:          STOP -> job -> done; not loaded: done
  *   kill:          KILL -> done
+ *   weight:        WEIGHT -> done
  *   list:          LIST -> answered with the rows
  *
  * The cure for "unit exists" differs: an old timer is to be replaced; a scope of that name is either alive (the
@@ -47,6 +48,7 @@ static const char *const step_method[] = {
 	[STEP_RESET] = "ResetFailedUnit",
 	[STEP_STOP] = "StopUnit",
 	[STEP_KILL] = "KillUnit",
+	[STEP_WEIGHT] = "SetUnitProperties",
 };
 
 static int append_arguments(struct op *o, sd_bus_message *m)
@@ -63,6 +65,8 @@ static int append_arguments(struct op *o, sd_bus_message *m)
 		return sd_bus_message_append(m, "ss", o->unit, "replace");
 	case STEP_KILL:
 		return sd_bus_message_append(m, "ssi", o->unit, "all", SIGKILL);
+	case STEP_WEIGHT:
+		return sd_bus_message_append(m, "sba(sv)", o->unit, true, 1, "CPUWeight", "t", o->spec.cpu_weight);
 	default:
 		return sd_bus_message_append(m, "s", o->unit);
 	}
@@ -101,6 +105,7 @@ void job_begin(struct op *o)
 		[OP_TIMER] = STEP_START,
 		[OP_STOP] = STEP_STOP,
 		[OP_KILL] = STEP_KILL,
+		[OP_WEIGHT] = STEP_WEIGHT,
 		[OP_LIST] = STEP_LIST,
 	};
 	int r;
@@ -192,7 +197,7 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret_error _
 		on_error(o, sd_bus_message_get_error(m));
 	else if (o->step == STEP_RESET)
 		step_next(o, STEP_START);
-	else if (o->step == STEP_KILL)
+	else if (o->step == STEP_KILL || o->step == STEP_WEIGHT)
 		op_finish(o, 0, NULL);
 	else
 		on_job_path(o, m);

@@ -123,6 +123,19 @@ static void simple(struct bus *b, enum op_kind kind, const char *unit, bus_done_
 	op_submit(o);
 }
 
+void bus_scope_weight(struct bus *b, const char *unit, uint64_t weight, bus_done_fn fn, void *userdata)
+{
+	struct op *o = op_new(b, OP_WEIGHT, unit, userdata);
+
+	if (!o) {
+		out_of_memory(fn, userdata);
+		return;
+	}
+	o->fn.done = fn;
+	o->spec.cpu_weight = weight;
+	op_submit(o);
+}
+
 void bus_unit_kill(struct bus *b, const char *unit, bus_done_fn fn, void *userdata)
 {
 	simple(b, OP_KILL, unit, fn, userdata);

@@ -5,6 +5,7 @@
 
 #include "core/hibernate.h"
 #include "core/manager.h"
+#include "core/pool.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -29,7 +30,7 @@ static bool in_memory(const struct sandbox *sb)
 {
 	switch (sb->state) {
 	case SANDBOX_CREATING:
-		return sb->boot_slot;
+		return sb->boot_slot || (sb->role != SANDBOX_FOR_USER && sb->held & HELD_DOMAIN) || sb->path == CREATE_PARKED;
 	case SANDBOX_RUNNING:
 		return true;
 	case SANDBOX_PAUSED:
@@ -39,15 +40,34 @@ static bool in_memory(const struct sandbox *sb)
 	}
 }
 
+/* Parked ones make room for a user's, so they are not in his way. */
+static bool gives_way(const struct sandbox *sb, const struct sandbox *to)
+{
+	return sb->role == SANDBOX_FOR_POOL && to->role == SANDBOX_FOR_USER;
+}
+
 static uint64_t promised(const struct manager *m, const struct sandbox *but)
 {
 	const struct sandbox *sb;
 	uint64_t sum = 0;
 
 	list_foreach((struct list *)(uintptr_t)&m->sandboxes, sb, struct sandbox, link)
-		if (sb != but && in_memory(sb))
+		if (sb != but && in_memory(sb) && !gives_way(sb, but))
 			sum += need(sb);
 	return sum;
+}
+
+bool admission_crowded(const struct manager *m)
+{
+	const struct sandbox *sb;
+	uint64_t sum = 0;
+
+	if (!m->settings.memory_max)
+		return false;
+	list_foreach((struct list *)(uintptr_t)&m->sandboxes, sb, struct sandbox, link)
+		if (in_memory(sb))
+			sum += need(sb);
+	return sum > m->settings.memory_max;
 }
 
 enum admission admission_memory(const struct manager *m, const struct sandbox *sb)
@@ -76,6 +96,8 @@ void admission_relieve(struct manager *m)
 	if (m->stopping || !m->recovered || file_read("/proc/meminfo", 1 << 16, &text) < 0 || !text.data)
 		return;
 	available = meminfo(text.data, "MemAvailable:");
+	if (available && available < m->settings.memory_reserve && pool_yield(m))
+		return;
 	if (available && available < m->settings.memory_reserve && hibernate_next(m, clock_realtime() - HIBERNATE_RETRY_USEC))
 		log_info("Memory is short (%llu MiB available): a paused sandbox goes to disk",
 			   (unsigned long long)(available >> 20));

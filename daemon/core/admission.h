@@ -19,6 +19,8 @@ enum admission {
 };
 
 enum admission admission_memory(const struct manager *m, const struct sandbox *sb);
+/* Parked sandboxes and all others are promised more than memory_max: a parked one is to go. */
+bool admission_crowded(const struct manager *m);
 /* Every now and then: paused sandboxes go to disk while the kernel has less than memory_reserve. */
 void admission_relieve(struct manager *m);
 

@@ -6,6 +6,7 @@
 #include "core/create.h"
 #include "core/hibernate.h"
 #include "core/manager.h"
+#include "core/pool.h"
 #include "util/clock.h"
 #include "util/log.h"
 
@@ -28,6 +29,12 @@ static bool boot_has_room(struct sandbox *sb)
 
 	if (a == ADMISSION_NOW)
 		return true;
+	if (sb->role != SANDBOX_FOR_USER) {
+		list_unlink(&sb->boot_link);
+		create_fail(sb, FAULT_NO_MEMORY, "memory is wanted for others");
+		boot_queue_kick(m);
+		return false;
+	}
 	sb->no_room_usec = sb->no_room_usec ?: now;
 	if (a == ADMISSION_NEVER || now >= sb->no_room_usec + m->settings.boot_queue_usec) {
 		list_unlink(&sb->boot_link);
@@ -35,11 +42,25 @@ static bool boot_has_room(struct sandbox *sb)
 		boot_queue_kick(m);
 		return false;
 	}
+	pool_yield(m);
 	hibernate_next(m, clock_realtime() - HIBERNATE_RETRY_USEC);
 	m->room_timer = sd_event_source_disable_unref(m->room_timer);
 	if (sd_event_add_time_relative(m->event, &m->room_timer, CLOCK_MONOTONIC, ROOM_INTERVAL_USEC, 0, on_room_timer, m) < 0)
 		log_error("No timer to wait for memory");
 	return false;
+}
+
+/* Users first; what is hidden waits until nobody else boots */
+static struct sandbox *boot_next(struct manager *m)
+{
+	struct sandbox *sb, *hidden = NULL;
+
+	list_foreach(&m->boot_queue, sb, struct sandbox, boot_link)
+		if (sb->role == SANDBOX_FOR_USER)
+			return sb;
+		else if (!hidden)
+			hidden = sb;
+	return m->n_booting == 0 ? hidden : NULL;
 }
 
 static int boot_queue_run(sd_event_source *source, void *userdata)
@@ -49,12 +70,14 @@ static int boot_queue_run(sd_event_source *source, void *userdata)
 
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	while (m->n_booting < m->settings.boots_at_once &&
-	       (sb = list_first(&m->boot_queue, struct sandbox, boot_link))) {
+	       (sb = boot_next(m))) {
 		if (!boot_has_room(sb))
 			break;
 		list_unlink(&sb->boot_link);
 		sb->boot_slot = true;
 		m->n_booting++;
+		if (admission_crowded(m))
+			pool_yield(m);
 		create_begin(sb);
 	}
 	return 0;
@@ -93,7 +116,9 @@ bool boot_queue_full(const struct manager *m)
 {
 	uint64_t n = 0;
 
-	for (const struct list *l = m->boot_queue.next; l != &m->boot_queue; l = l->next)
-		n++;
+	const struct sandbox *sb;
+
+	list_foreach((struct list *)(uintptr_t)&m->boot_queue, sb, struct sandbox, boot_link)
+		n += sb->role == SANDBOX_FOR_USER;
 	return n >= m->settings.boots_at_once - MIN_OF(m->n_booting, m->settings.boots_at_once) + m->settings.boot_queue_max;
 }

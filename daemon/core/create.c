@@ -6,13 +6,13 @@
  *	files   state directory, run directory, sandbox.json (state creating)
  *	disk    overlay over the template                                  (worker)
  *	rules   tap, then the rules of its network policy                  (loop, worker)
- *	domain  libvirt starts QEMU with the vCPUs stopped                 (worker)
+ *	domain  libvirt starts QEMU with the vCPUs stopped; a clone is fed (worker)
  *	scope   QEMU's process moves into declaw-sbx-....scope             (bus)
  *	run     the vCPUs go; until here not one guest instruction ran     (worker)
  *	agent   the guest answers HELLO within boot_timeout
  *	ident   hostname, machine id, clock, entropy
  *
- * A step marks what it will hold before it asks for it. Undo is not written twice: every failure ends in
+ * Boots and forks (fork.h) take the same steps. A step marks what it will hold before it asks for it. Undo is not written twice: every failure ends in
  * sandbox_destroy(), which removes what is marked. While a step is under way (step_pending) destroy waits for its
  * callback, so that nothing is made behind its back.
  */
@@ -21,24 +21,32 @@
 #include <systemd/sd-daemon.h>
 
 #include "core/bootqueue.h"
+#include "core/clockset.h"
 #include "core/console.h"
 #include "core/create.h"
 #include "core/disk.h"
+#include "core/domain.h"
 #include "core/egress.h"
 #include "core/ends.h"
+#include "core/fork.h"
 #include "core/manager.h"
+#include "core/memsnap.h"
 #include "core/pause.h"
+#include "core/pool.h"
 #include "core/proc.h"
 #include "core/tier.h"
+#include "core/warm.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
-#include "virt/domxml.h"
 
 void create_fail(struct sandbox *sb, enum fault fault, const char *detail)
 {
-	_cleanup_free_ char *console = console_tail(sb->console);
+	_cleanup_free_ char *console = NULL;
 
+	if (fork_fall_back(sb, detail))
+		return;
+	console = console_tail(sb->console);
 	log_sandbox(LOG_ERR, sb->id, MSG_SANDBOX_FAILED, 0, "Sandbox %s could not be created: %s%s%s", sb->id,
 		    detail ?: "no detail", console ? "; end of its console: " : "", console ?: "");
 	sandbox_wake(&sb->create_waiters, fault, detail);
@@ -84,21 +92,36 @@ static enum fault fault_from_errno(int error, enum fault otherwise)
 	}
 }
 
+static void fd_store_push(struct sandbox *sb)
+{
+	_cleanup_free_ char *text = str_format("FDSTORE=1\nFDNAME=agent-%s", sb->id);
+	int fd = agent_fd(sb->agent);
+
+	if (text && fd >= 0)
+		sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+}
+
 /* --- ident --- */
 
-static void create_running(struct sandbox *sb)
+void create_running(struct sandbox *sb)
 {
 	uint64_t now = clock_realtime();
 
 	sb->console = console_free(sb->console);
+	fork_disarm(sb);
+	if (sb->path == CREATE_PARKED)
+		fd_store_push(sb);
+	if (sb->path != CREATE_COLD)
+		memsnap_trust(sb->manager, sb->snapshot);
+	sb->manager->creates.by_path[sb->path]++;
 	sandbox_set_state(sb, SANDBOX_RUNNING);
 	sb->started_usec = now;
 	sandbox_begin_window(sb, now);
 	create_slot_release(sb);
 	sandbox_arm_deadline(sb);
 	sandbox_save(sb);
-	log_sandbox(LOG_INFO, sb->id, MSG_SANDBOX_CREATED, 0, "Sandbox %s runs (template %s, %s, pid %d) after %llu ms",
-		    sb->id, sb->options.name, accel_name(&sb->manager->accel), (int)sb->pid,
+	log_sandbox(LOG_INFO, sb->id, MSG_SANDBOX_CREATED, 0, "Sandbox %s runs (template %s, %s, %s, pid %d) after %llu ms",
+		    sb->id, sb->options.name, accel_name(&sb->manager->accel), create_path_name(sb->path), (int)sb->pid,
 		    (unsigned long long)((now - sb->created_usec) / USEC_PER_MSEC));
 	sandbox_wake(&sb->create_waiters, FAULT_NONE, NULL);
 }
@@ -113,7 +136,15 @@ static void ident_done(void *userdata, int error)
 		create_fail(sb, FAULT_START_FAILED, "the guest could not be given its identity");
 		return;
 	}
-	if (!step_was_late(sb))
+	if (step_was_late(sb))
+		return;
+	if (sb->role == SANDBOX_FOR_SNAPSHOT)
+		memsnap_booted(sb);
+	else if (sb->role == SANDBOX_FOR_POOL)
+		pool_identified(sb);
+	else if (sb->path != CREATE_COLD)
+		clockset_run(sb, create_running);
+	else
 		create_running(sb);
 }
 
@@ -143,22 +174,15 @@ static void create_ident(struct sandbox *sb)
 
 /* --- agent --- */
 
-static void fd_store_push(struct sandbox *sb)
-{
-	_cleanup_free_ char *text = str_format("FDSTORE=1\nFDNAME=agent-%s", sb->id);
-	int fd = agent_fd(sb->agent);
-
-	if (text && fd >= 0)
-		sd_pid_notify_with_fds(0, 0, text, &fd, 1);
-}
-
 static void on_agent_up(void *userdata, const struct agent_peer *peer)
 {
 	struct sandbox *sb = userdata;
 
 	if (sb->destroying)
 		return;
-	fd_store_push(sb);
+	/* A connection that stays open beside ours would be part of what clones inherit */
+	if (sb->role == SANDBOX_FOR_USER)
+		fd_store_push(sb);
 	sb->agent_up = true;
 	if (sb->agent_id && sb->agent_id != peer->agent_id)
 		proc_agent_restarted(sb);
@@ -190,7 +214,12 @@ static void on_agent_lost(void *userdata, int reason)
 
 static void on_proc_exit(void *userdata, const struct agent_exit *ex)
 {
-	proc_exited(userdata, ex);
+	struct sandbox *sb = userdata;
+
+	if (sb->role == SANDBOX_FOR_USER)
+		proc_exited(sb, ex);
+	else
+		warm_exited(sb, ex);
 }
 
 static void on_oom(void *userdata)
@@ -263,6 +292,7 @@ static void scope_done(void *userdata, int error, const char *message)
 	}
 	if (step_was_late(sb))
 		return;
+	fork_arm(sb);
 	sandbox_step_begin(sb);
 	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
 }
@@ -280,6 +310,8 @@ void sandbox_scope_start(struct sandbox *sb, bus_done_fn fn)
 		/* vCPU threads, the main loop, I/O threads: a QEMU that forks is not ours */
 		.tasks_max = sb->options.template ? sb->options.template->tasks_max : 0,
 		.cpu_quota_usec = sb->vcpus * USEC_PER_SEC + USEC_PER_SEC / 4,
+		/* What nobody waits for is no burden to others */
+		.cpu_weight = sb->role == SANDBOX_FOR_USER ? 0 : 1,
 	};
 
 	bus_scope_start(sb->manager->bus, &spec, fn, sb);
@@ -319,38 +351,20 @@ static void domain_done(void *userdata, int error, const char *message, pid_t pi
 static void create_domain(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
-	/* where nobody says no, the guest's own patience decides: two tries, ETIMEDOUT after three seconds */
-	const char *extra = m->settings.blocked == BLOCKED_DROP ? "sysctl.net.ipv4.tcp_syn_retries=1" : NULL;
-	_cleanup_free_ char *cmdline = domxml_cmdline(accel_is_kvm(&m->accel), m->tsc_khz, extra);
-	_cleanup_free_ char *disk = sandbox_path(sb, "disk.qcow2"), *socket = sandbox_run_path(sb, "agent.sock");
-	_cleanup_free_ char *console = sandbox_run_path(sb, "console.sock"), *xml = NULL;
-	const struct dom_spec spec = {
-		.name = sb->id,
-		.uuid = sb->uuid,
-		.kvm = accel_is_kvm(&m->accel),
-		.emulator = m->settings.emulator,
-		.vcpus = (unsigned int)sb->vcpus,
-		.memory_bytes = sb->memory_mb << 20,
-		.kernel = m->templates.kernel,
-		.initramfs = m->templates.initramfs,
-		.cmdline = cmdline,
-		.disk = disk,
-		.backing = sb->options.template->rootfs,
-		.tap = sb->tap,
-		.mac = sb->mac,
-		.agent_socket = socket,
-		.console_socket = console,
-	};
+	const bool clone = sb->path != CREATE_COLD, source = sb->role == SANDBOX_FOR_SNAPSHOT;
+	_cleanup_free_ char *state = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_STATE) : NULL;
+	_cleanup_free_ char *xml = domain_xml(sb, clone ? DOM_MEMORY_CLONE : source ? DOM_MEMORY_TEMPLATE : DOM_MEMORY_PLAIN);
 
-	if (cmdline && disk && socket && console)
-		xml = domxml_format(&spec);
-	if (!xml) {
+	if (!xml || (clone && !state)) {
 		create_fail(sb, FAULT_INTERNAL, "out of memory");
 		return;
 	}
 	sb->held |= HELD_DOMAIN;
 	sandbox_step_begin(sb);
-	virt_domain_create(m->virt, sb->id, xml, domain_done, sb);
+	if (clone)
+		virt_domain_fork(m->virt, sb->id, xml, state, domain_done, sb);
+	else
+		virt_domain_create(m->virt, sb->id, xml, domain_done, sb);
 }
 
 /* --- rules, disk, files --- */
@@ -381,8 +395,8 @@ static void disk_made(void *userdata, int error, const char *message)
 		create_fail(sb, fault_from_errno(error, FAULT_START_FAILED), detail);
 		return;
 	}
+	r = sb->held & HELD_TAP ? 0 : tap_create(sb->tap, sb->manager->vm_gid);
 	sb->held |= HELD_TAP;
-	r = tap_create(sb->tap, sb->manager->vm_gid);
 	if (r < 0) {
 		detail = str_format("creating the tap: %s", strerror(-r));
 		create_fail(sb, FAULT_NO_FIREWALL, detail);
@@ -411,19 +425,18 @@ int sandbox_make_dirs(struct sandbox *sb)
 	return r;
 }
 
-void create_begin(struct sandbox *sb)
+void create_disk(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
-	_cleanup_free_ char *cache = str_format("%s/cache", m->settings.state_dir), *disk = sandbox_path(sb, "disk.qcow2");
-	int r;
+	const bool clone = sb->path != CREATE_COLD;
+	_cleanup_free_ char *cache = str_format("%s/cache", m->settings.state_dir), *disk = domain_disk(sb);
+	_cleanup_free_ char *frozen = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_DISK) : NULL;
+	int r = cache && disk && (!clone || frozen) ? 0 : -ENOMEM;
 
-	sb->held |= HELD_DIR;
-	r = cache && disk ? sandbox_make_dirs(sb) : -ENOMEM;
-	if (r == 0)
-		r = sandbox_save(sb);
 	if (r == 0) {
 		sandbox_step_begin(sb);
-		r = disk_create(m->workers, sb->options.template->rootfs, cache, disk, m->vm_gid, disk_made, sb);
+		r = disk_create(m->workers, clone ? frozen : sb->options.template->rootfs, clone ? "qcow2" : "raw", cache, disk,
+				m->vm_gid, disk_made, sb);
 		if (r < 0 && !sandbox_step_end(sb))
 			return;
 	}
@@ -431,13 +444,75 @@ void create_begin(struct sandbox *sb)
 		create_fail(sb, fault_from_errno(r, FAULT_INTERNAL), strerror(-r));
 }
 
+void create_begin(struct sandbox *sb)
+{
+	int r;
+
+	fork_choose(sb);
+	sb->held |= HELD_DIR;
+	r = sandbox_make_dirs(sb);
+	if (r == 0)
+		r = sandbox_save(sb);
+	if (r < 0)
+		create_fail(sb, fault_from_errno(r, FAULT_INTERNAL), strerror(-r));
+	else
+		create_disk(sb);
+}
+
 /* --- the request --- */
+
+static int create_object(struct manager *m, const char *owner, struct sandbox_options *options, enum sandbox_role role,
+			 sandbox_done_fn fn, void *userdata, struct sandbox **ret)
+{
+	_cleanup_(cleanup_sandbox_unref) struct sandbox *sb = NULL;
+	char id[SANDBOX_ID_MAX];
+	int r;
+
+	do
+		ident_sandbox(id);
+	while (manager_find(m, id));
+	r = sandbox_new(m, id, owner, options, &sb);
+	if (r < 0)
+		return r;
+	sb->role = role;
+	sb->created_usec = clock_realtime();
+	r = egress_prepare(sb);
+	if (r == 0)
+		r = sandbox_wait(&sb->create_waiters, fn, userdata);
+	if (r < 0)
+		return r;
+	r = manager_add(m, sb);
+	if (r < 0) {
+		sandbox_unwait(&sb->create_waiters, userdata);
+		return r;
+	}
+	*ret = TAKE_PTR(sb);	/* the manager's reference */
+	return 0;
+}
+
+int create_hidden(struct manager *m, enum sandbox_role role, const struct template *t, const char *snapshot,
+		  sandbox_done_fn fn, void *userdata, struct sandbox **ret)
+{
+	struct sandbox_options options = { .template = t, .name = strdup(t->name), .policy_text = strdup("{}") };
+	const char *detail;
+	int r = options.name && options.policy_text ? 0 : -ENOMEM;
+
+	if (r == 0 && manager_blocked(m, &detail) != FAULT_NONE)
+		r = -EAGAIN;
+	/* Its record needs an owner; none of the keys' is written like this */
+	if (r == 0)
+		r = create_object(m, "(declawd)", &options, role, fn, userdata, ret);
+	sandbox_options_done(&options);
+	if (r < 0)
+		return r;
+	snprintf((*ret)->snapshot, sizeof((*ret)->snapshot), "%s", snapshot);
+	boot_queue_add(sandbox_ref(*ret));
+	return 0;
+}
 
 enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_options *options, sandbox_done_fn fn,
 			  void *userdata, struct sandbox **ret, const char **ret_detail)
 {
-	_cleanup_(cleanup_sandbox_unref) struct sandbox *sb = NULL;
-	char id[SANDBOX_ID_MAX];
 	enum fault fault;
 
 	fault = manager_blocked(m, ret_detail);
@@ -447,22 +522,10 @@ enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_o
 		fault = tier_admit(m, owner, options, ret_detail);
 	if (fault != FAULT_NONE)
 		return fault;
-	do
-		ident_sandbox(id);
-	while (manager_find(m, id));
-	if (sandbox_new(m, id, owner, options, &sb) < 0)
+	if (pool_claim(m, owner, options, fn, userdata, ret))
+		return FAULT_NONE;
+	if (create_object(m, owner, options, SANDBOX_FOR_USER, fn, userdata, ret) < 0)
 		return FAULT_INTERNAL;
-	sb->created_usec = clock_realtime();
-	if (egress_prepare(sb) < 0)
-		return FAULT_INTERNAL;
-	if (sandbox_wait(&sb->create_waiters, fn, userdata) < 0)
-		return FAULT_INTERNAL;
-	if (manager_add(m, sb) < 0) {
-		sandbox_unwait(&sb->create_waiters, userdata);
-		return FAULT_INTERNAL;
-	}
-	*ret = sb;
-	boot_queue_add(sb);
-	TAKE_PTR(sb);	/* the manager's reference */
+	boot_queue_add(*ret);
 	return FAULT_NONE;
 }

@@ -15,6 +15,7 @@
 #include "core/console.h"
 #include "core/disk.h"
 #include "core/egressctl.h"
+#include "core/fork.h"
 #include "core/idem.h"
 #include "core/manager.h"
 #include "core/pause.h"
@@ -251,7 +252,9 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 	if (sb->state == SANDBOX_CREATING)
 		idem_remove(sb);
 	sandbox_set_state(sb, SANDBOX_KILLED);
-	sb->manager->n_live--;
+	if (sb->role == SANDBOX_FOR_USER)
+		sb->manager->n_live--;
+	fork_disarm(sb);
 	egressctl_gone(sb);
 	create_slot_release(sb);
 	sandbox_save(sb);

@@ -15,6 +15,7 @@
 
 struct disk_job {
 	char *image, *cache_dir, *path;
+	const char *format;
 	gid_t gid;
 	disk_done_fn fn;
 	void *userdata;
@@ -30,9 +31,9 @@ static void disk_job_free(struct disk_job *j)
 	free(j);
 }
 
-static int run_qemu_img(const char *image, const char *target)
+static int run_qemu_img(const char *image, const char *format, const char *target)
 {
-	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-o", "cluster_size=65536", "-b",
+	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-o", "cluster_size=65536", "-b",
 			       image, target, NULL };
 	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", NULL };
 	pid_t pid;
@@ -108,7 +109,7 @@ static int cache_ensure(const struct disk_job *j, char **ret)
 			return -ENOMEM;
 		r = dir_make(j->cache_dir, 0750);
 		if (r == 0)
-			r = run_qemu_img(j->image, temporary);
+			r = run_qemu_img(j->image, j->format, temporary);
 		if (r == 0 && rename(temporary, cached) < 0)
 			r = -errno;
 		if (r < 0) {
@@ -167,7 +168,7 @@ static int disk_submit(struct workers *workers, struct disk_job *j, work_run_fn 
 	return r;
 }
 
-int disk_create(struct workers *workers, const char *image, const char *cache_dir, const char *path, gid_t gid,
+int disk_create(struct workers *workers, const char *image, const char *format, const char *cache_dir, const char *path, gid_t gid,
 		disk_done_fn fn, void *userdata)
 {
 	struct disk_job *j = calloc(1, sizeof(*j));
@@ -177,6 +178,7 @@ int disk_create(struct workers *workers, const char *image, const char *cache_di
 	j->image = strdup(image);
 	j->cache_dir = strdup(cache_dir);
 	j->path = strdup(path);
+	j->format = format;
 	j->gid = gid;
 	j->fn = fn;
 	j->userdata = userdata;

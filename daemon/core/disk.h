@@ -14,8 +14,8 @@ struct workers;
 
 /* error: 0 or negative errno; message names the step, valid during the call */
 typedef void (*disk_done_fn)(void *userdata, int error, const char *message);
-/* Makes dir/disk.qcow2, mode 0660, group gid. */
-int disk_create(struct workers *workers, const char *image, const char *cache_dir, const char *path, gid_t gid,
+/* Makes path, an overlay over image (format: a constant, raw or qcow2), mode 0660, group gid. */
+int disk_create(struct workers *workers, const char *image, const char *format, const char *cache_dir, const char *path, gid_t gid,
 		disk_done_fn fn, void *userdata);
 /* Removes a directory tree on a worker. */
 /* The file's bytes reach the disk; fn from the loop unless this fails. */

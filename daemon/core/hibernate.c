@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "core/disk.h"
+#include "core/domain.h"
 #include "core/egress.h"
 #include "core/manager.h"
 #include "core/pause.h"
@@ -337,18 +338,21 @@ static void restored(void *userdata, int error, const char *message, pid_t pid)
 static void restore_closed(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
-	_cleanup_free_ char *path = sandbox_path(sb, IMAGE_NAME);
+	_cleanup_free_ char *path = sandbox_path(sb, IMAGE_NAME), *xml = NULL;
 
 	if (!sandbox_step_end(sb) || !still(sb, SANDBOX_MOVE_RESUMING))
 		return;
-	if (error < 0 || !path) {
+	/* A clone is none any more: all of its memory is in the image */
+	if (*sb->snapshot)
+		xml = domain_xml(sb, DOM_MEMORY_RESTORED);
+	if (error < 0 || !path || (*sb->snapshot && !xml)) {
 		restore_failed(sb, error ?: -ENOMEM, message);
 		return;
 	}
 	sb->held |= HELD_DOMAIN;
 	sandbox_save(sb);
 	sandbox_step_begin(sb);
-	virt_domain_restore(sb->manager->virt, sb->id, path, restored, sb);
+	virt_domain_restore(sb->manager->virt, sb->id, path, xml, restored, sb);
 }
 
 void hibernate_restore(struct sandbox *sb)

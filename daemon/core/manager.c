@@ -12,8 +12,10 @@
 #include "core/ends.h"
 #include "core/egressctl.h"
 #include "core/idem.h"
+#include "core/memsnap.h"
 #include "core/metrics.h"
 #include "core/pause.h"
+#include "core/pool.h"
 #include "core/proc.h"
 #include "core/tier.h"
 #include "core/verdict.h"
@@ -127,6 +129,8 @@ static void on_accel(struct manager *m)
 	if (m->ready)
 		return;
 	m->ready = true;
+	if (memsnap_start(m) < 0)
+		log_error("No memory for memory snapshots");
 	if (m->on_ready)
 		m->on_ready(m->ready_userdata);
 }
@@ -223,7 +227,7 @@ static void sweep(struct manager *m)
 
 	/* Newest first: what is forgotten before its time is the oldest */
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
-		if (is_over(sb) && (now >= sb->ended_usec + keep || ++kept > m->settings.killed_max))
+		if (is_over(sb) && (now >= sb->ended_usec + keep || sb->role != SANDBOX_FOR_USER || ++kept > m->settings.killed_max))
 			forget(sb);
 }
 
@@ -244,6 +248,8 @@ static int on_sweep_timer(sd_event_source *s, uint64_t usec, void *userdata)
 	sweep(userdata);
 	retry_destroys(userdata);
 	admission_relieve(userdata);
+	memsnap_kick(userdata);
+	pool_kick(userdata);
 	sd_event_source_set_time(s, usec + SWEEP_INTERVAL_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -280,7 +286,7 @@ int manager_add(struct manager *m, struct sandbox *sb)
 		return r;
 	}
 	list_prepend(&m->sandboxes, &sb->link);
-	if (sb->state != SANDBOX_KILLED)
+	if (sb->state != SANDBOX_KILLED && sb->role == SANDBOX_FOR_USER)
 		m->n_live++;
 	return 0;
 }
@@ -343,6 +349,7 @@ static int make_state_dirs(struct manager *m)
 {
 	static const struct { const char *name; mode_t mode; bool shared; } dirs[] = {
 		{ "sandboxes", 0710, true }, { "ended", 0700, false }, { "trash", 0700, false }, { "cache", 0750, true },
+		{ "memory", 0710, true },
 	};
 	int r = 0;
 
@@ -394,6 +401,7 @@ int manager_new(sd_event *event, struct settings *settings, struct manager **ret
 	list_init(&m->boot_queue);
 	list_init(&m->buckets);
 	list_init(&m->probes);
+	list_init(&m->memsnaps);
 	list_init(&m->templates.templates);
 	m->policy_gen = clock_realtime();
 	m->tsc_khz = tsc_khz_guess(&m->settings);
@@ -501,6 +509,8 @@ struct manager *manager_free(struct manager *m)
 	firewall_free(m->firewall);
 	workers_free(m->workers);
 	virtloop_free(m->virtloop);
+	memsnap_stop(m);
+	pool_stop(m);
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
 		sandbox_unref(sb);
 	sd_event_source_disable_unref(m->sweep_timer);

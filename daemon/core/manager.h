@@ -48,11 +48,19 @@ struct manager {
 	struct list sandboxes;		/* newest first, killed ones included */
 	struct map *by_id;
 	struct map *by_key;		/* idem.c */
-	unsigned int n_live;		/* not killed */
+	unsigned int n_live;		/* not killed, not hidden */
 	unsigned int n_booting;
 	struct list buckets;		/* tier.c */
 	struct list probes;		/* metrics.c */
 	struct list boot_queue;		/* sandboxes waiting for a boot slot, first come first served */
+
+	struct list memsnaps;		/* memsnap.c */
+	char *cpu_id;
+	sd_event_source *pool_defer, *pool_timer;	/* pool.c */
+	uint64_t pool_not_before;	/* monotonic */
+	struct {
+		uint64_t by_path[CREATE_PATH_MAX], fell_back;
+	} creates;			/* since the start */
 
 	struct accel accel;
 	bool firewall_ready, recovered, ready, stopping;

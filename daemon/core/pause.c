@@ -7,6 +7,7 @@
 #include "core/admission.h"
 #include "core/hibernate.h"
 #include "core/manager.h"
+#include "core/pool.h"
 #include "core/proc.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -291,6 +292,7 @@ enum fault sandbox_resume(struct sandbox *sb, sandbox_done_fn fn, void *userdata
 	if (!virt_is_connected(sb->manager->virt))
 		return FAULT_NO_LIBVIRT;
 	if (sb->on_disk && admission_memory(sb->manager, sb) != ADMISSION_NOW) {
+		pool_yield(sb->manager);
 		hibernate_next(sb->manager, clock_realtime() - HIBERNATE_RETRY_USEC);
 		return FAULT_NO_MEMORY;
 	}

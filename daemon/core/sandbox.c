@@ -23,6 +23,9 @@ static const char *const end_names[] = {
 };
 static_assert(ELEMENTSOF(end_names) == SANDBOX_END_MAX, "a name per reason");
 
+static const char *const path_names[] = { "cold", "fork", "parked" };
+static_assert(ELEMENTSOF(path_names) == CREATE_PATH_MAX, "a name per way");
+
 static const char *const move_names[] = { "", "pausing", "resuming", "saving" };
 static_assert(ELEMENTSOF(move_names) == SANDBOX_MOVE_MAX, "a name per move");
 
@@ -45,6 +48,19 @@ enum sandbox_state sandbox_state_from_name(const char *name)
 		if (str_eq(name, state_names[i]))
 			return (enum sandbox_state)i;
 	return SANDBOX_STATE_INVALID;
+}
+
+const char *create_path_name(enum create_path path)
+{
+	return path < CREATE_PATH_MAX ? path_names[path] : "";
+}
+
+enum create_path create_path_from_name(const char *name)
+{
+	for (size_t i = 0; i < ELEMENTSOF(path_names); i++)
+		if (str_eq(name, path_names[i]))
+			return (enum create_path)i;
+	return CREATE_COLD;
 }
 
 const char *sandbox_move_name(enum sandbox_move mv)
@@ -164,6 +180,7 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 	assert(list_empty(&sb->create_waiters) && list_empty(&sb->destroy_waiters) && list_empty(&sb->move_waiters));
 	sd_event_source_disable_unref(sb->move_timer);
 	sd_event_source_disable_unref(sb->end_timer);
+	sd_event_source_disable_unref(sb->fork_timer);
 	fd_close(sb->paused_fd);
 	metrics_free(sb);
 	proc_drop_all(sb);

@@ -61,6 +61,22 @@ enum sandbox_end {
 	SANDBOX_END_MAX,
 };
 
+/* Whose it is. All but the first are hidden from the API and end with the daemon. */
+enum sandbox_role {
+	SANDBOX_FOR_USER,
+	SANDBOX_FOR_SNAPSHOT,	/* memsnap.c: boots to be forked from */
+	SANDBOX_FOR_POOL,	/* pool.c: ready, for the next one who asks */
+	SANDBOX_ROLE_MAX,
+};
+
+/* How it came to be */
+enum create_path {
+	CREATE_COLD,		/* booted */
+	CREATE_FORK,		/* a clone of its template's memory snapshot */
+	CREATE_PARKED,		/* a clone made before it was asked for */
+	CREATE_PATH_MAX,
+};
+
 enum sandbox_move {
 	SANDBOX_MOVE_NONE,
 	SANDBOX_MOVE_PAUSING,
@@ -135,6 +151,26 @@ struct sandbox {
 	int paused_fd;			/* the agent's connection while paused, -EBADF without */
 	sd_event_source *move_timer;	/* a step's limit; while paused: when it goes to disk */
 
+	enum sandbox_role role;
+	enum create_path path;
+	char snapshot[33];		/* memsnap.h: the key of the one it is made of, or (FOR_SNAPSHOT) makes; "" = none */
+	bool falling_back;		/* fork.c: its clone is being removed, then it boots */
+	bool parked;			/* FOR_POOL: ready, its vCPUs are stopped */
+	bool claimed;			/* it has a user; its claim begins from the loop */
+	unsigned int claim_left;	/* its rules, its identity */
+	sd_event_source *fork_timer;
+	struct {
+		void (*fn)(struct sandbox *sb, bool ok);
+		const char *script;
+		unsigned int left;
+		uint64_t token;
+	} warm;				/* warm.c */
+	struct {
+		void (*fn)(struct sandbox *sb);
+		unsigned int tries;
+		uint64_t asked_usec;	/* monotonic */
+	} clock;			/* clockset.c */
+
 	bool host_ended;		/* libvirt: somebody on the host is ending it */
 	uint64_t oom_usec;		/* monotonic: the guest ran out of memory */
 	sd_event_source *end_timer;	/* ends.c: waits for libvirt's word */
@@ -169,6 +205,8 @@ struct sandbox {
 
 const char *sandbox_state_name(enum sandbox_state s);
 enum sandbox_state sandbox_state_from_name(const char *name);
+const char *create_path_name(enum create_path path);
+enum create_path create_path_from_name(const char *name);
 const char *sandbox_move_name(enum sandbox_move mv);
 enum sandbox_move sandbox_move_from_name(const char *name);
 const char *sandbox_end_name(enum sandbox_end e);

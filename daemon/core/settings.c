@@ -56,6 +56,9 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "boots_at_once", CONF_U64, boots_at_once, RANGE(1, 256)),
 	ROW("sandbox", "metrics_interval", CONF_USEC, metrics_interval_usec, RANGE(0, 24 * HOUR)),
 	ROW("sandbox", "metrics_kept", CONF_U64, metrics_kept, RANGE(0, 100000)),
+	ROW("create", "fork", CONF_BOOL, fork),
+	ROW("create", "parked_min", CONF_U64, parked_min, RANGE(0, 256)),
+	ROW("create", "parked_max", CONF_U64, parked_max, RANGE(0, 256)),
 	ROW("sandbox", "boot_queue_max", CONF_U64, boot_queue_max, RANGE(0, 4096)),
 	ROW("sandbox", "boot_queue_timeout", CONF_USEC, boot_queue_usec, RANGE(0, HOUR)),
 	ROW("sandbox", "memory_max", CONF_SIZE, memory_max, RANGE(0, 1ull << 50)),
@@ -119,6 +122,10 @@ static const char settings_defaults[] =
 	"memory_reserve = 512M\n"
 	"spool_max = 64M\n"
 	"paused_to_disk_after = 10min\n"
+	"[create]\n"
+	"fork = yes\n"
+	"parked_min = 0\n"
+	"parked_max = 0\n"
 	"[host]\n"
 	"state_dir = /var/lib/declaw\n"
 	"run_dir = /run/declaw\n"

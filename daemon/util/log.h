@@ -23,6 +23,7 @@
 #define MSG_SANDBOX_PAUSED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a06"
 #define MSG_SANDBOX_RESUMED	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a07"
 #define MSG_EGRESS_VERDICT	"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a09"
+#define MSG_FORK_FAILED		"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a0a"
 #define MSG_RECOVERED		"5d1f7e6a0c0b4c2c9f6f2b7d1f0e1a08"
 
 #define LOG_FIELD_MAX 320u

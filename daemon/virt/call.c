@@ -35,6 +35,7 @@ static void call_answer(struct call *c, int error)
 	switch (w->op) {
 	case WORK_CREATE:
 	case WORK_RESTORE:
+	case WORK_FORK:
 		c->fn.create(c->userdata, error, message, over ? w->pid : 0);
 		break;
 	case WORK_LIST:
@@ -124,7 +125,8 @@ static void submit(struct virt *v, struct call *c)
 }
 
 /* NULL: no memory, the caller answers at once. */
-static struct call *call_new(struct virt *v, enum work_op op, const char *name, const char *text, void *userdata)
+static struct call *call_new(struct virt *v, enum work_op op, const char *name, const char *text, const char *path,
+			     void *userdata)
 {
 	struct call *c = calloc(1, sizeof(*c));
 
@@ -136,20 +138,19 @@ static struct call *call_new(struct virt *v, enum work_op op, const char *name, 
 	list_append(&v->calls, &c->link);
 	if (name)
 		snprintf(c->work.name, sizeof(c->work.name), "%s", name);
-	if (text) {
-		c->work.text = strdup(text);
-		if (!c->work.text) {
-			call_free(c);
-			return NULL;
-		}
+	c->work.text = text ? strdup(text) : NULL;
+	c->work.path = path ? strdup(path) : NULL;
+	if ((text && !c->work.text) || (path && !c->work.path)) {
+		call_free(c);
+		return NULL;
 	}
 	return c;
 }
 
-static void simple_call(struct virt *v, enum work_op op, const char *name, const char *text, virt_done_fn fn,
-			void *userdata)
+static void simple_call(struct virt *v, enum work_op op, const char *name, const char *text, const char *path,
+			virt_done_fn fn, void *userdata)
 {
-	struct call *c = call_new(v, op, name, text, userdata);
+	struct call *c = call_new(v, op, name, text, path, userdata);
 
 	if (!c) {
 		if (fn)
@@ -160,10 +161,10 @@ static void simple_call(struct virt *v, enum work_op op, const char *name, const
 	submit(v, c);
 }
 
-static void create_call(struct virt *v, enum work_op op, const char *name, const char *text, virt_create_fn fn,
-			void *userdata)
+static void create_call(struct virt *v, enum work_op op, const char *name, const char *text, const char *path,
+			virt_create_fn fn, void *userdata)
 {
-	struct call *c = call_new(v, op, name, text, userdata);
+	struct call *c = call_new(v, op, name, text, path, userdata);
 
 	if (!c) {
 		fn(userdata, -ENOMEM, strerror(ENOMEM), 0);
@@ -175,27 +176,39 @@ static void create_call(struct virt *v, enum work_op op, const char *name, const
 
 void virt_domain_create(struct virt *v, const char *name, const char *xml, virt_create_fn fn, void *userdata)
 {
-	create_call(v, WORK_CREATE, name, xml, fn, userdata);
+	create_call(v, WORK_CREATE, name, xml, NULL, fn, userdata);
 }
 
-void virt_domain_restore(struct virt *v, const char *name, const char *path, virt_create_fn fn, void *userdata)
+void virt_domain_fork(struct virt *v, const char *name, const char *xml, const char *state, virt_create_fn fn,
+		      void *userdata)
 {
-	create_call(v, WORK_RESTORE, name, path, fn, userdata);
+	create_call(v, WORK_FORK, name, xml, state, fn, userdata);
+}
+
+void virt_domain_export(struct virt *v, const char *name, const char *state, virt_done_fn fn, void *userdata)
+{
+	simple_call(v, WORK_EXPORT, name, NULL, state, fn, userdata);
+}
+
+void virt_domain_restore(struct virt *v, const char *name, const char *path, const char *xml, virt_create_fn fn,
+			 void *userdata)
+{
+	create_call(v, WORK_RESTORE, name, xml, path, fn, userdata);
 }
 
 void virt_domain_resume(struct virt *v, const char *name, virt_done_fn fn, void *userdata)
 {
-	simple_call(v, WORK_RESUME, name, NULL, fn, userdata);
+	simple_call(v, WORK_RESUME, name, NULL, NULL, fn, userdata);
 }
 
 void virt_domain_suspend(struct virt *v, const char *name, virt_done_fn fn, void *userdata)
 {
-	simple_call(v, WORK_SUSPEND, name, NULL, fn, userdata);
+	simple_call(v, WORK_SUSPEND, name, NULL, NULL, fn, userdata);
 }
 
 void virt_domain_save(struct virt *v, const char *name, const char *path, virt_done_fn fn, void *userdata)
 {
-	simple_call(v, WORK_SAVE, name, path, fn, userdata);
+	simple_call(v, WORK_SAVE, name, path, NULL, fn, userdata);
 }
 
 void virt_domain_destroy(struct virt *v, const char *name, virt_done_fn fn, void *userdata)
@@ -205,12 +218,12 @@ void virt_domain_destroy(struct virt *v, const char *name, virt_done_fn fn, void
 	list_foreach(&v->calls, c, struct call, link)
 		if (c->job && c->work.op != WORK_DESTROY && str_eq(c->work.name, name))
 			workers_cancel(v->workers, c->job);
-	simple_call(v, WORK_DESTROY, name, NULL, fn, userdata);
+	simple_call(v, WORK_DESTROY, name, NULL, NULL, fn, userdata);
 }
 
 void virt_list(struct virt *v, virt_list_fn fn, void *userdata)
 {
-	struct call *c = call_new(v, WORK_LIST, NULL, NULL, userdata);
+	struct call *c = call_new(v, WORK_LIST, NULL, NULL, NULL, userdata);
 
 	if (!c) {
 		fn(userdata, -ENOMEM, NULL, 0);

@@ -114,21 +114,35 @@ static void section_cpu(struct buf *b, int *r, const struct dom_spec *s)
 	    "  <on_crash>destroy</on_crash>\n");
 }
 
+static void backing_chain(struct buf *b, int *r, const struct dom_spec *s)
+{
+	if (s->frozen)
+		put(b, r,
+		    "      <backingStore type='file'>\n"
+		    "        <format type='qcow2'/>\n"
+		    "        <source file='%'/>\n", s->frozen);
+	put(b, r,
+	    "      <backingStore type='file'>\n"
+	    "        <format type='raw'/>\n"
+	    "        <source file='%'/>\n"
+	    "        <backingStore/>\n"
+	    "      </backingStore>\n", s->backing);
+	if (s->frozen)
+		put(b, r, "      </backingStore>\n");
+}
+
 static void device_disk(struct buf *b, int *r, const struct dom_spec *s)
 {
 	put(b, r,
 	    "    <disk type='file' device='disk'>\n"
 	    "      <driver name='qemu' type='qcow2' cache='writeback' error_policy='report' rerror_policy='report'"
 	    " discard='unmap'/>\n"
-	    "      <source file='%'/>\n"
-	    "      <backingStore type='file'>\n"
-	    "        <format type='raw'/>\n"
-	    "        <source file='%'/>\n"
-	    "        <backingStore/>\n"
-	    "      </backingStore>\n"
+	    "      <source file='%'/>\n", s->disk);
+	backing_chain(b, r, s);
+	put(b, r,
 	    "      <target dev='vda' bus='virtio'/>\n"
 	    "      " MMIO "\n"
-	    "    </disk>\n", s->disk, s->backing);
+	    "    </disk>\n");
 }
 
 static void device_net(struct buf *b, int *r, const struct dom_spec *s)
@@ -181,6 +195,27 @@ static void section_devices(struct buf *b, int *r, const struct dom_spec *s)
 }
 
 /*
+ * The last -machine wins over what libvirt says about the memory; its name is part of the device state, so a restored
+ * clone keeps it.
+ */
+static void section_memory(struct buf *b, int *r, const struct dom_spec *s)
+{
+	const bool file = s->memory != DOM_MEMORY_RESTORED;
+
+	if (s->memory == DOM_MEMORY_PLAIN)
+		return;
+	put(b, r, "  <qemu:commandline>\n    <qemu:arg value='-object'/>\n    <qemu:arg value='memory-backend-%,id=declaw-ram",
+	    file ? "file" : "ram");
+	if (file)
+		put(b, r, ",mem-path=%,share=%", s->memory_file, s->memory == DOM_MEMORY_TEMPLATE ? "on" : "off");
+	put_number(b, r, ",size=", s->memory_bytes, "'/>\n");
+	put(b, r, "    <qemu:arg value='-machine'/>\n    <qemu:arg value='memory-backend=declaw-ram'/>\n");
+	if (s->memory == DOM_MEMORY_CLONE)
+		put(b, r, "    <qemu:arg value='-incoming'/>\n    <qemu:arg value='defer'/>\n");
+	put(b, r, "  </qemu:commandline>\n");
+}
+
+/*
  * libvirt asks a new QEMU for every feature of its CPU, in some 400 round trips that are half of the time a start
  * takes; the answers are for migrating to other hosts. Without this capability it asks in three.
  */
@@ -204,6 +239,7 @@ char *domxml_format(const struct dom_spec *s)
 	section_cpu(&b, &r, s);
 	section_devices(&b, &r, s);
 	put(&b, &r, "  <seclabel type='none'/>\n");
+	section_memory(&b, &r, s);
 	section_qemu(&b, &r);
 	put(&b, &r, "</domain>\n");
 	return r < 0 ? NULL : buf_take(&b);

@@ -6,6 +6,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* Where a guest's memory is */
+enum dom_memory {
+	DOM_MEMORY_PLAIN,
+	DOM_MEMORY_TEMPLATE,	/* a file, written by this guest: clones are made of it */
+	DOM_MEMORY_CLONE,	/* the same file, copied on write; waits for its device state */
+	DOM_MEMORY_RESTORED,	/* a clone that libvirt restores: its own, under the name it had in a clone */
+};
+
 struct dom_spec {
 	const char *name;		/* sandbox id */
 	const char *uuid;		/* 36 characters */
@@ -15,7 +23,10 @@ struct dom_spec {
 	uint64_t memory_bytes;
 	const char *kernel, *initramfs, *cmdline;
 	const char *disk;		/* qcow2 overlay */
+	const char *frozen;		/* qcow2 between disk and backing, shared and never written; NULL = none */
 	const char *backing;		/* raw template image behind it */
+	enum dom_memory memory;
+	const char *memory_file;	/* TEMPLATE, CLONE */
 	const char *tap, *mac;
 	const char *agent_socket;	/* libvirt/QEMU bind it */
 	const char *console_socket;	/* served by QEMU; what nobody reads is dropped */

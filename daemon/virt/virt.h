@@ -62,13 +62,22 @@ void virt_get_version(const struct virt *v, struct virt_version *ret);
 
 /* Starts a transient domain paused; pid is QEMU's. Fails, and leaves nothing, when the pid cannot be trusted. */
 void virt_domain_create(struct virt *v, const char *name, const char *xml, virt_create_fn fn, void *userdata);
+/*
+ * As create, for a domain whose XML says that it waits (DOM_MEMORY_CLONE): then fed with the device state in that file,
+ * and still stopped. Fails, and leaves nothing, when that does not go.
+ */
+void virt_domain_fork(struct virt *v, const char *name, const char *xml, const char *state, virt_create_fn fn,
+		      void *userdata);
+/* The device state of a stopped domain whose memory is a shared file. It cannot go on afterwards, only be destroyed. */
+void virt_domain_export(struct virt *v, const char *name, const char *state, virt_done_fn fn, void *userdata);
 void virt_domain_resume(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 void virt_domain_suspend(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 /* 0 also when it is already gone. Uses the control connection and cancels what is queued for this domain. */
 void virt_domain_destroy(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 void virt_domain_save(struct virt *v, const char *name, const char *path, virt_done_fn fn, void *userdata);
-/* Restores paused. */
-void virt_domain_restore(struct virt *v, const char *name, const char *path, virt_create_fn fn, void *userdata);
+/* Restores paused; xml: what describes it from now on, NULL = what the image says. */
+void virt_domain_restore(struct virt *v, const char *name, const char *path, const char *xml, virt_create_fn fn,
+			 void *userdata);
 /* All active domains of this connection. */
 void virt_list(struct virt *v, virt_list_fn fn, void *userdata);
 

@@ -205,13 +205,32 @@ static void run_create(struct work *w)
 		find_pid(w, dom);
 }
 
+/* As create, and then the devices' state; a guest that cannot be fed must not stay */
+static void run_fork(struct work *w)
+{
+	_cleanup_(cleanup_virDomainFree) virDomainPtr dom = NULL;
+
+	for (int tries = 0; !dom && removal_awaited(tries); tries++)
+		dom = virDomainCreateXML(w->conn, w->text, VIR_DOMAIN_START_PAUSED);
+	if (!dom) {
+		fail(w);
+		return;
+	}
+	find_pid(w, dom);
+	if (w->error < 0)
+		return;
+	monitor_import(w, dom);
+	if (w->error < 0)
+		virDomainDestroy(dom);
+}
+
 static void run_restore(struct work *w)
 {
 	_cleanup_(cleanup_virDomainFree) virDomainPtr dom = NULL;
 	int r = -1;
 
 	for (int tries = 0; r < 0 && removal_awaited(tries); tries++)
-		r = virDomainRestoreFlags(w->conn, w->text, NULL, VIR_DOMAIN_SAVE_PAUSED);
+		r = virDomainRestoreFlags(w->conn, w->path, w->text, VIR_DOMAIN_SAVE_PAUSED);
 	if (r < 0) {
 		fail(w);
 		return;
@@ -271,6 +290,8 @@ static void run_on_domain(struct work *w)
 		run_suspend(w, dom);
 	else if (w->op == WORK_DESTROY)
 		run_destroy(w, dom);
+	else if (w->op == WORK_EXPORT)
+		monitor_export(w, dom);
 	else if (virDomainSaveFlags(dom, w->text, NULL, VIR_DOMAIN_SAVE_PAUSED) < 0)
 		fail(w);
 }
@@ -316,6 +337,8 @@ void work_run(struct work *w)
 	virResetLastError();
 	if (w->op == WORK_CREATE)
 		run_create(w);
+	else if (w->op == WORK_FORK)
+		run_fork(w);
 	else if (w->op == WORK_RESTORE)
 		run_restore(w);
 	else if (w->op == WORK_LIST)
@@ -327,6 +350,7 @@ void work_run(struct work *w)
 void work_done(struct work *w)
 {
 	free(w->text);
+	free(w->path);
 	free(w->message);
 	free(w->domains);
 }

@@ -19,6 +19,8 @@ enum work_op {
 	WORK_DESTROY,
 	WORK_SAVE,
 	WORK_RESTORE,
+	WORK_FORK,
+	WORK_EXPORT,
 	WORK_LIST,
 	WORK_OP_MAX,
 };
@@ -29,6 +31,7 @@ struct work {
 	const char *pid_dir;	/* NULL: this driver has no processes */
 	char name[64];
 	char *text;		/* XML or path, owned */
+	char *path;		/* FORK, EXPORT: the device state; RESTORE: the image; owned */
 	/* results */
 	int error;
 	char *message;		/* owned; NULL = none */
@@ -44,6 +47,9 @@ void work_done(struct work *w);
 int work_open(const char *uri, virConnectPtr *ret, char **ret_message);
 /* Copies this thread's libvirt error. */
 int work_error(char **ret_message);
+/* monitor.c: errors go into w. Device state of a stopped guest to w->path, or from there into one that waits. */
+void monitor_export(struct work *w, virDomainPtr dom);
+void monitor_import(struct work *w, virDomainPtr dom);
 /* Process of the running domain `name` by libvirt's pid file, checked against /proc. -ESRCH, -EINVAL, ... */
 int work_pid(const char *pid_dir, const char *name, pid_t *ret);
 

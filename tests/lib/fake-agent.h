@@ -18,7 +18,7 @@ struct agent {
 	char id[32];			/* sandbox, from the socket's path */
 	const struct agent_ops *ops;
 	void *userdata;
-	bool started, up, lost, detached, dead;
+	bool started, up, lost, detached, dead, held;
 	unsigned int depth;
 	int fd;
 	uint64_t expected;

@@ -48,11 +48,6 @@ unsigned int fake_count(enum fake_kind kind)
 	return n;
 }
 
-static void thing_remove(struct fake_thing *t)
-{
-	memset(t, 0, sizeof(*t));
-}
-
 /* --- calls --- */
 
 struct fake_call *fake_call_new(enum fake_owner owner, enum fake_op op, const char *name, void *userdata)
@@ -273,11 +268,11 @@ void fake_qemu_dies(const char *id, enum virt_stop why)
 	scope_name(scope, id);
 	s = fake_find(FAKE_UNIT, scope);
 	if (d) {
-		thing_remove(d);
+		*d = (struct fake_thing){ 0 };
 		fake_domain_event(id, why);
 	}
 	if (s) {
-		thing_remove(s);
+		*s = (struct fake_thing){ 0 };
 		fake_unit_removed(scope);
 	}
 }
@@ -288,7 +283,7 @@ void fake_timer_elapses(const char *id)
 
 	snprintf(unit, sizeof(unit), TIMER_FORMAT, id);
 	cr_assert_not_null(fake_find(FAKE_UNIT, unit), "%s is not there to elapse", unit);
-	thing_remove(fake_find(FAKE_UNIT, unit));
+	*fake_find(FAKE_UNIT, unit) = (struct fake_thing){ 0 };
 	fake_unit_removed(unit);
 }
 
@@ -384,6 +379,7 @@ static int domain_resume(struct fake_call *c)
 		return -ENOENT;
 	scope_name(scope, c->name);
 	snprintf(tap, sizeof(tap), "dcl%s", ident_short(c->name));
+	cr_assert_not(d->exported);
 	cr_assert_not_null(fake_find(FAKE_UNIT, scope), "the guest of %s runs outside its scope", c->name);
 	cr_assert_not_null(fake_find(FAKE_CHAIN, ident_short(c->name)), "the guest of %s runs without rules", c->name);
 	cr_assert_not_null(fake_find(FAKE_TAP, tap));
@@ -530,6 +526,12 @@ static int unit_kill(struct fake_call *c)
 	return 0;
 }
 
+void bus_scope_weight(struct bus *b _unused_, const char *unit, uint64_t weight, bus_done_fn fn, void *userdata)
+{
+	cr_assert_gt(weight, 0);
+	bus_call(FAKE_SCOPE_WEIGHT, unit, NULL, fn, userdata);
+}
+
 void bus_unit_kill(struct bus *b _unused_, const char *unit, bus_done_fn fn, void *userdata)
 {
 	bus_call(FAKE_UNIT_KILL, unit, unit_kill, fn, userdata);
@@ -547,7 +549,7 @@ static int unit_stop(struct fake_call *c)
 	if (str_ends(c->name, ".scope")) {
 		fake_qemu_dies(unit_id(c->name, id), VIRT_STOP_CRASHED);
 	} else {
-		thing_remove(t);
+		*t = (struct fake_thing){ 0 };
 		fake_unit_removed(c->name);
 	}
 	return 0;

@@ -29,6 +29,8 @@ enum fake_op {
 	FAKE_PROC_START, FAKE_PROC_SIGNAL, FAKE_PROC_LIST,
 	/* pausing */
 	FAKE_FREEZE, FAKE_THAW, FAKE_TIME, FAKE_DOMAIN_SUSPEND, FAKE_DOMAIN_SAVE, FAKE_DOMAIN_RESTORE, FAKE_SYNC, FAKE_STATS,
+	/* forking */
+	FAKE_DOMAIN_FORK, FAKE_DOMAIN_EXPORT, FAKE_SCOPE_WEIGHT,
 	/* what the world does by itself: never counted, failed or held */
 	FAKE_EVENT,
 	FAKE_OP_MAX,
@@ -41,6 +43,7 @@ struct fake_thing {
 	enum fake_kind kind;
 	char name[64];
 	bool running;		/* domain: its vCPUs */
+	bool exported;		/* domain: its device state is out, it cannot go on */
 	pid_t pid;		/* domain, scope */
 	uint64_t after_usec;	/* timer */
 };

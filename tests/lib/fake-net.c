@@ -201,8 +201,8 @@ static int disk_make(struct fake_call *c)
 	return file_write_atomic(c->text, "disk", 4, 0660, false);
 }
 
-int disk_create(struct workers *workers _unused_, const char *image, const char *cache_dir _unused_, const char *path,
-		gid_t gid _unused_, disk_done_fn fn, void *userdata)
+int disk_create(struct workers *workers _unused_, const char *image, const char *format _unused_,
+		const char *cache_dir _unused_, const char *path, gid_t gid _unused_, disk_done_fn fn, void *userdata)
 {
 	struct fake_call *c = fake_call_new(FAKE_WORKERS, FAKE_DISK_CREATE, path, userdata);
 
@@ -328,8 +328,9 @@ static char *settings_text(const char *more)
 	cr_assert_not_null(g);
 	return str_format("[api]\nkeys_file = %s/keys\n"
 			  "[host]\nstate_dir = %s/state\nrun_dir = %s/run\nlibvirt_log_dir = %s/log\nvm_group = %s\n"
-			  "emulator = /bin/true\naccelerator = tcg\n%s",
-			  fake.dir, fake.dir, fake.dir, fake.dir, g->gr_name, more ?: "");
+			  "emulator = /bin/true\naccelerator = tcg\n%s%s",
+			  fake.dir, fake.dir, fake.dir, fake.dir, g->gr_name,
+			  more && strstr(more, "fork =") ? "" : "[create]\nfork = no\n", more ?: "");
 }
 
 struct manager *fake_manager_unsettled(const char *more)

@@ -122,14 +122,52 @@ static void restored(struct fake_call *c, int error)
 	c->fn.create(c->userdata, error, error < 0 ? "scripted" : "", error < 0 ? 0 : (pid_t)c->number);
 }
 
-void virt_domain_restore(struct virt *v _unused_, const char *name, const char *path, virt_create_fn fn, void *userdata)
+void virt_domain_restore(struct virt *v _unused_, const char *name, const char *path, const char *xml, virt_create_fn fn,
+			 void *userdata)
 {
 	struct fake_call *c = fake_call_new(FAKE_VIRT, FAKE_DOMAIN_RESTORE, name, userdata);
+
+	/* a clone is restored as one that has its own memory */
+	cr_assert(!xml || (strstr(xml, "memory-backend-ram") && !strstr(xml, "-incoming")));
 
 	snprintf(c->text, sizeof(c->text), "%s", path);
 	c->apply = domain_restore;
 	c->answer = restored;
 	c->fn.create = fn;
+}
+
+/* A clone waits for its device state, which is there */
+void virt_domain_fork(struct virt *v _unused_, const char *name, const char *xml, const char *state, virt_create_fn fn,
+		      void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_VIRT, FAKE_DOMAIN_FORK, name, userdata);
+
+	cr_assert(strstr(xml, name) && strstr(xml, "share=off") && strstr(xml, "<qemu:arg value='defer'/>"));
+	snprintf(c->text, sizeof(c->text), "%s", state);
+	c->apply = domain_restore;
+	c->answer = restored;
+	c->fn.create = fn;
+}
+
+static int domain_export(struct fake_call *c)
+{
+	struct fake_thing *d = fake_find(FAKE_DOMAIN, c->name);
+
+	if (fake.libvirt_down || !d)
+		return fake.libvirt_down ? -ENOTCONN : -ENOENT;
+	cr_assert_not(d->running, "the state of a guest that runs");
+	d->exported = true;
+	return file_write_atomic(c->text, "state", 5, 0600, false);
+}
+
+void virt_domain_export(struct virt *v _unused_, const char *name, const char *state, virt_done_fn fn, void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_VIRT, FAKE_DOMAIN_EXPORT, name, userdata);
+
+	snprintf(c->text, sizeof(c->text), "%s", state);
+	c->apply = domain_export;
+	c->answer = fake_answer_done;
+	c->fn.done = fn;
 }
 
 /* --- the disk --- */

@@ -338,7 +338,7 @@ static void test_save(void)
 	virt_domain_save(virt, ID, path, on_done, NULL);
 	ok(answered(0) && access(path, F_OK) == 0, "saved");
 	ok(tap_wait(event, 5, strstr(st.events, ID ":0:3")), "an event says why it stopped");
-	virt_domain_restore(virt, ID, path, on_create, NULL);
+	virt_domain_restore(virt, ID, path, NULL, on_create, NULL);
 	ok(answered(0) && st.pid > 1 && list_is(1, true), "restored, paused, pid %d", st.pid);
 	ok(destroy(), "destroyed");
 }

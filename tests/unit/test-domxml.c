@@ -58,6 +58,49 @@ Test(domxml, probe)
 	golden_check("domain-probe.xml", xml);
 }
 
+static const char frozen[] = "/var/lib/declaw/memory/0123/disk.qcow2", ram[] = "/var/lib/declaw/memory/0123/ram";
+
+/* What clones are made of: its memory is a file. */
+Test(domxml, memory_template)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.memory = DOM_MEMORY_TEMPLATE;
+	s.memory_file = ram;
+	s.disk = frozen;
+	xml = domxml_format(&s);
+	golden_check("domain-template.xml", xml);
+}
+
+Test(domxml, memory_clone)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.memory = DOM_MEMORY_CLONE;
+	s.memory_file = ram;
+	s.frozen = frozen;
+	xml = domxml_format(&s);
+	golden_check("domain-clone.xml", xml);
+}
+
+/* From an image of libvirt's: no file, no waiting, the same name. */
+Test(domxml, memory_restored)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.memory = DOM_MEMORY_RESTORED;
+	s.memory_file = ram;
+	s.frozen = frozen;
+	xml = domxml_format(&s);
+	cr_assert_not_null(strstr(xml, "<qemu:arg value='memory-backend-ram,id=declaw-ram,size=536870912'/>"));
+	cr_assert_null(strstr(xml, "-incoming"));
+	cr_assert_null(strstr(xml, ram));
+	cr_assert_not_null(strstr(xml, frozen));
+}
+
 Test(domxml, escapes)
 {
 	struct dom_spec s = example();

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Parked sandboxes: made, claimed, given back, and what goes wrong; see tests/lib/fake-host.h. */
+#include "core/admission.h"
+#include "core/memsnap.h"
+#include "core/pool.h"
+#include "lib/fake-agent.h"
+#include "util-test.h"
+
+#define ON "[create]\nfork = yes\nparked_min = 2\nparked_max = 3\n"
+
+static struct manager *m;
+
+static struct memsnap *snap(void)
+{
+	return list_first(&m->memsnaps, struct memsnap, link);
+}
+
+/* The hidden sandbox whose guest runs a command to get warm */
+static struct sandbox *warming(void)
+{
+	struct sandbox *sb;
+
+	list_foreach(&m->sandboxes, sb, struct sandbox, link)
+		if (sb->warm.fn && !sb->destroying)
+			return sb;
+	return NULL;
+}
+
+/* Guests run what they are asked to, snapshots get their quiet time, until nothing is left to do */
+static void settle(void)
+{
+	struct sandbox *sb;
+
+	for (int i = 0; i < 200; i++) {
+		fake_settle();
+		sb = warming();
+		if (sb)
+			fake_exit(sb->agent, sb->warm.token, guest.next_pid, false, 0);
+		else if (snap()->timer)
+			cr_assert_geq(sd_event_source_set_time(snap()->timer, 1), 0);
+		else
+			return;
+	}
+	cr_assert_fail("this never ends");
+}
+
+static void setup(void)
+{
+	fake_host_init();
+	m = fake_manager(ON);
+	settle();
+	fake_script();
+}
+
+static void teardown(void)
+{
+	manager_free(m);
+	fake_host_done();
+}
+
+TestSuite(pool, .init = setup, .fini = teardown, .timeout = 120);
+
+static void finish(void)
+{
+	m = manager_free(m);
+	cr_assert_eq(guest.n_agents, 0);
+	fake_host_done();
+	fake_host_init();
+	test_leaks();
+}
+
+static struct sandbox *parked(void)
+{
+	struct sandbox *sb, *found = NULL;
+
+	list_foreach(&m->sandboxes, sb, struct sandbox, link)
+		if (sb->parked)
+			found = sb;
+	return found;
+}
+
+static void kick(void)
+{
+	m->pool_not_before = 0;
+	pool_kick(m);
+	settle();
+}
+
+/* No more of them are wanted, and none is left */
+static void drain(void)
+{
+	m->settings.parked_min = m->settings.parked_max = 0;
+	while (pool_yield(m))
+		settle();
+	settle();
+	fake_assert_empty();
+}
+
+Test(pool, parked_at_start)
+{
+	struct sandbox *sb = parked();
+
+	cr_assert_eq(pool_count(m, NULL), 2);
+	cr_assert_eq(pool_count(m, snap()->template), 2);
+	cr_assert_eq(m->n_live, 0, "they are nobody's");
+	cr_assert_eq(m->n_booting, 0);
+	cr_assert(sb->agent && sb->agent->held, "nobody pings a guest that is stopped");
+	cr_assert_not(fake_find(FAKE_DOMAIN, sb->id)->running);
+	cr_assert_not_null(fake_find(FAKE_CHAIN, ident_short(sb->id)));
+	drain();
+	finish();
+}
+
+Test(pool, claimed)
+{
+	struct sandbox *waiting = parked(), *sb;
+	struct fake_wait w;
+	char id[SANDBOX_ID_MAX];
+
+	snprintf(id, sizeof(id), "%s", waiting->id);
+	m->settings.parked_min = 0;
+	m->settings.parked_max = 1;
+	sb = fake_create(m, &w, 300);
+	cr_assert_str_eq(sb->id, id);
+	cr_assert_str_eq(sb->owner, "alice");
+	cr_assert_eq(sb->state, SANDBOX_CREATING);
+	cr_assert_eq(m->n_live, 1);
+	cr_assert_eq(list_first(&m->sandboxes, struct sandbox, link), sb, "the newest");
+	settle();
+	cr_assert_eq(w.fault, FAULT_NONE, "%s", w.detail);
+	fake_assert_running(sb);
+	cr_assert_eq(sb->path, CREATE_PARKED);
+	cr_assert_eq(sb->role, SANDBOX_FOR_USER);
+	cr_assert_eq(fake.counts[FAKE_IDENTITY], 1, "the same instant twice is nobody's");
+	cr_assert_eq(fake.counts[FAKE_RULES_CLOSE], 1, "its own rules");
+	cr_assert_eq(fake.counts[FAKE_DOMAIN_FORK], 0);
+	cr_assert_eq(fake.counts[FAKE_SCOPE_WEIGHT], 1);
+	cr_assert_not(sb->agent->held);
+	cr_assert_eq(m->creates.by_path[CREATE_PARKED], 1);
+	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+	drain();
+	finish();
+}
+
+/* A burst larger than the pool: who comes too late is forked; then as many are kept as were asked for at once */
+Test(pool, demand)
+{
+	struct fake_wait w[4];
+	struct sandbox *sb[4];
+	unsigned int by_path[CREATE_PATH_MAX] = { 0 };
+
+	for (int i = 0; i < 4; i++)
+		sb[i] = fake_create(m, &w[i], 300);
+	settle();
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(w[i].fault, FAULT_NONE);
+		fake_assert_running(sb[i]);
+		by_path[sb[i]->path]++;
+	}
+	cr_assert_eq(by_path[CREATE_PARKED], 2);
+	cr_assert_eq(by_path[CREATE_FORK], 2);
+	kick();
+	cr_assert_eq(pool_count(m, NULL), 3, "parked_max");
+	for (int i = 0; i < 4; i++)
+		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+	/* A long time without demand */
+	snap()->demand_usec = 0;
+	kick();
+	kick();
+	cr_assert_eq(pool_count(m, NULL), 2, "parked_min");
+	drain();
+	finish();
+}
+
+/* Whatever fails while one is claimed: its user's sandbox boots, and a twin is never served */
+static void fail_one(unsigned int k, bool applied)
+{
+	struct fake_wait w;
+	struct sandbox *sb;
+
+	kick();
+	cr_assert_geq(pool_count(m, NULL), 1);
+	snap()->state = MEMSNAP_READY;
+	snap()->distrust = 0;
+	m->settings.parked_max = 1;
+	fake_script();
+	fake.fail_at = k;
+	fake.fail_error = -EIO;
+	fake.fail_applied = applied;
+	sb = fake_create(m, &w, 300);
+	m->settings.parked_max = 3;
+	settle();
+	cr_assert_eq(w.calls, 1);
+	cr_assert_eq(w.fault, FAULT_NONE, "operation %u (%d): %s", k, fake.failed_op, w.detail);
+	fake_assert_running(sb);
+	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+	cr_assert_eq(sb->held, 0);
+	cr_assert_eq(m->n_live, 0);
+}
+
+Test(pool, whatever_fails_it_boots)
+{
+	for (unsigned int k = 1; k <= 5; k++) {
+		fail_one(k, false);
+		fail_one(k, true);
+	}
+	fake_script();
+	drain();
+	finish();
+}
+
+/* It dies while it is parked: the next one takes its place */
+Test(pool, a_parked_one_dies)
+{
+	struct sandbox *sb = parked();
+
+	fake_qemu_dies(sb->id, VIRT_STOP_CRASHED);
+	fake_lose(sb->agent, -ECONNRESET);
+	settle();
+	kick();
+	cr_assert_eq(pool_count(m, NULL), 2);
+	drain();
+	finish();
+}
+
+/* What cannot be made distinct is not parked either */
+Test(pool, identity_refused)
+{
+	drain();
+	guest.identity_error = EIO;
+	m->settings.parked_min = m->settings.parked_max = 1;
+	kick();
+	cr_assert_eq(pool_count(m, NULL), 0);
+	cr_assert_eq(fake_count(FAKE_DOMAIN), 0);
+	fake_assert_empty();
+	finish();
+}
+
+/* The next daemon finds records of creations that nobody waits for: it removes what they held, and parks its own */
+Test(pool, restart)
+{
+	char id[SANDBOX_ID_MAX];
+
+	snprintf(id, sizeof(id), "%s", parked()->id);
+	m = manager_free(m);
+	m = fake_manager(ON);
+	settle();
+	cr_assert_null(fake_find(FAKE_DOMAIN, id));
+	cr_assert_eq(pool_count(m, NULL), 2);
+	cr_assert_eq(m->n_live, 0);
+	drain();
+	finish();
+}
+
+/* Parked ones are in nobody's way: they count for one another, not for a user, and go when it gets crowded */
+Test(pool, memory)
+{
+	struct fake_wait w[2];
+	struct sandbox *sb[2];
+
+	/* the template's 256 MiB and QEMU's own, three times */
+	m->settings.memory_max = 3 * (320ull << 20);
+	m->settings.parked_min = m->settings.parked_max = 8;
+	kick();
+	cr_assert_eq(pool_count(m, NULL), 3, "as many as there is room for");
+	m->settings.parked_min = 0;
+	m->settings.parked_max = 1;
+	m->pool_not_before = (uint64_t)-1;
+	while (pool_count(m, NULL) > 1) {
+		pool_yield(m);
+		settle();
+	}
+	for (int i = 0; i < 2; i++)
+		sb[i] = fake_create(m, &w[i], 300);
+	settle();
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(w[i].fault, FAULT_NONE);
+		fake_assert_running(sb[i]);
+		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
+	}
+	settle();
+	drain();
+	finish();
+}
