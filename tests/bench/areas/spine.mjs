@@ -5,6 +5,7 @@
 // until the same command's first output came through the raw client.
 
 import { del, post } from '../../e2e/lib/api.mjs';
+import { withConfig } from '../../e2e/lib/daemon.mjs';
 import { BareVm, qemuOf } from '../lib/bare.mjs';
 import { median, quantile } from '../lib/stats.mjs';
 
@@ -38,7 +39,9 @@ const s = (ms) => (ms / 1000).toFixed(3);
 const spread = (name, list, fmt = s) =>
 	[name, fmt(median(list)), fmt(Math.min(...list)), fmt(Math.max(...list)), fmt(quantile(list, 0.75) - quantile(list, 0.25))];
 
-export async function run(bench) {
+export const run = (bench) => withConfig('[create]\nfork = no\n', () => measure(bench));
+
+async function measure(bench) {
 	let like;
 
 	// The first create fills caches and shows what QEMU is started with; it does not count.

@@ -27,38 +27,51 @@ function chardev(value, own) {
 	return `null,id=${idOf(value)}`;	// the console: libvirt's end reads nothing either
 }
 
-// Each image is two nodes, format over file. -> { disk, backing }: the file nodes' names
+// Each image is two nodes, format over file. -> { disk, backing, frozen }: the file nodes' names. A clone has a
+// frozen overlay between the two, which a VM that boots does not.
 function fileNodes(pairs) {
 	const nodes = pairs.filter(([option]) => option === '-blockdev').map(([, value]) => JSON.parse(value));
-	const of = (driver) => nodes.find((n) => n.driver === driver)?.file;
+	const overlays = nodes.filter((n) => n.driver === 'qcow2');
+	const top = overlays.find((n) => !overlays.some((o) => o.backing === n['node-name']));
+	const frozen = overlays.find((n) => n !== top);
 
-	return { nodes, disk: of('qcow2'), backing: of('raw') };
+	return { nodes, top, frozen, disk: top?.file, backing: nodes.find((n) => n.driver === 'raw')?.file };
 }
 
-function blockdev(value, own, disk) {
+function blockdev(value, own, { top, frozen, disk }) {
 	const node = JSON.parse(value);
 
+	if (frozen && [frozen['node-name'], frozen.file].includes(node['node-name']))
+		return null;
+	if (frozen && node['node-name'] === top['node-name'])
+		node.backing = frozen.backing;
 	if (node['node-name'] === disk)
 		node.filename = own.disk;
 	return JSON.stringify(node);
 }
 
+// What makes a clone one: its memory out of a file, and waiting for a state
+const ofClone = ([option, value]) => option === '-incoming' ||
+	(option === '-object' && /^memory-backend-\w+,id=declaw-ram\b/.test(value)) ||
+	(option === '-machine' && value === 'memory-backend=declaw-ram');
+
 // own: { socket, disk, tap }. -> { args, disk: the sandbox's overlay, backing: what lies under it }
 export function bareArgs(argv, own) {
 	const args = [];
 	const pairs = pairUp(argv);
-	const { nodes, disk, backing } = fileNodes(pairs);
+	const found = fileNodes(pairs);
+	const { nodes, disk, backing } = found;
 	const fileOf = (name) => nodes.find((n) => n['node-name'] === name)?.filename;
 
 	for (const [option, value] of pairs) {
 		let kept = value;
 
-		if (dropped.has(option) || (option === '-object' && /"qom-type":"secret"|^secret,/.test(value)))
+		if (dropped.has(option) || ofClone([option, value]) || (option === '-object' && /"qom-type":"secret"|^secret,/.test(value)))
 			continue;
 		if (option === '-chardev')
 			kept = chardev(value, own);
 		if (option === '-blockdev')
-			kept = blockdev(value, own, disk);
+			kept = blockdev(value, own, found);
 		if (option === '-netdev')
 			kept = `tap,id=${idOf(value) ?? JSON.parse(value).id},ifname=${own.tap},script=no,downscript=no`;
 		if (kept !== null)

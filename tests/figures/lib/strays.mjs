@@ -4,7 +4,7 @@
 // who lives. Also the other way round: a running sandbox that the host does not show is as wrong.
 
 import { get, del, listIds } from '../../e2e/lib/api.mjs';
-import { hostOut, virshList } from '../../e2e/lib/host.mjs';
+import { hostOut, onHost, virshList } from '../../e2e/lib/host.mjs';
 
 const idsIn = (text, re) => [...new Set([...text.matchAll(re)].map((m) => m[1]))];
 
@@ -35,15 +35,23 @@ async function seen() {
 	};
 }
 
+// Those that are nobody's yet are not in any list: parked ones and what templates are being forked from. Their records
+// say so.
+async function hidden() {
+	const records = await onHost('grep', '-rlE', '"role": *[12]', '--include=sandbox.json', '/var/lib/declaw/sandboxes');
+
+	return new Set(idsIn(records.stdout, /sbx-([a-z0-9]{10})/g));
+}
+
 async function look() {
-	const places = await seen();
+	const [places, nobodys] = await Promise.all([seen(), hidden()]);
 	const { json } = await get('/sandboxes?limit=1000');
 	const alive = new Map(json.sandboxes.map((s) => [s.sandbox_id.slice(4), s.state]));
 	const out = [];
 
 	for (const [place, ids] of Object.entries(places))
 		for (const id of ids)
-			if (!alive.has(id) && place !== 'job')
+			if (!alive.has(id) && !nobodys.has(id) && place !== 'job')
 				out.push(`${place} of ${id}`);
 	for (const [id, state] of alive)
 		for (const place of ['scope', 'domain', 'tap', 'rules', 'directory', 'process'])
