@@ -435,7 +435,7 @@ void create_disk(struct sandbox *sb)
 
 	if (r == 0) {
 		sandbox_step_begin(sb);
-		r = disk_create(m->workers, clone ? frozen : sb->options.template->rootfs, clone ? "qcow2" : "raw", cache, disk,
+		r = disk_create(m->workers, clone ? frozen : sb->image, clone ? "qcow2" : "raw", cache, disk,
 				m->vm_gid, disk_made, sb);
 		if (r < 0 && !sandbox_step_end(sb))
 			return;

@@ -38,7 +38,7 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 		.cmdline = cmdline,
 		.disk = disk,
 		.frozen = frozen,
-		.backing = sb->options.template->rootfs,
+		.backing = sb->image,
 		.memory = memory,
 		.memory_file = ram,
 		.tap = sb->tap,
@@ -47,7 +47,7 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 		.console_socket = console,
 	};
 
-	if (!cmdline || !disk || !socket || !console || (clone && !frozen) || (*sb->snapshot && !ram))
+	if (!sb->image || !cmdline || !disk || !socket || !console || (clone && !frozen) || (*sb->snapshot && !ram))
 		return NULL;
 	return domxml_format(&spec);
 }

@@ -79,7 +79,7 @@ static int key_make(struct manager *m, const struct template *t, char ret[MEMSNA
 	virt_get_version(m->virt, &version);
 	if (!version.qemu)
 		return -ENOTCONN;
-	text = str_format("%d|%s|%s|%s|%s|%s|%s|%s|%lu|%lu|%s|%llu|%llu", LAYOUT, t->name, kernel, initramfs, image, emulator, cpu,
+	text = str_format("%d|%s|%s|%s|%s|%s|%s|%s|%s|%lu|%lu|%s|%llu|%llu", LAYOUT, t->name, t->rootfs, kernel, initramfs, image, emulator, cpu,
 			  cmdline, version.qemu, version.libvirt, accel_name(&m->accel), (unsigned long long)t->vcpus,
 			  (unsigned long long)t->memory_mb);
 	if (!text)

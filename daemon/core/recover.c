@@ -120,10 +120,13 @@ static void adopt_paused(struct recovery *rc, struct sandbox *sb, const struct v
 	pause_reconcile(sb, d->paused, rc->began);
 	if (!d->paused)
 		return;
-	if (saving)
+	if (saving) {
+		/* libvirt may still be at it, and opens the file by its name again: another one must not take its place */
+		sb->moving = SANDBOX_MOVE_SAVING;
 		hibernate_save(sb);
-	else
+	} else {
 		hibernate_schedule(sb);
+	}
 }
 
 static void adopt_thawed(void *userdata _unused_, int error _unused_)

@@ -156,7 +156,8 @@ int sandbox_new(struct manager *m, const char *id, const char *owner, struct san
 		const struct template *t = sb->options.template;
 
 		sb->template_id = strdup(t->id);
-		if (!sb->template_id)
+		sb->image = strdup(t->rootfs);
+		if (!sb->template_id || !sb->image)
 			return -ENOMEM;
 		sb->vcpus = t->vcpus;
 		sb->memory_mb = t->memory_mb;
@@ -190,6 +191,7 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 	free(sb->owner);
 	egressctl_free(sb);
 	free(sb->template_id);
+	free(sb->image);
 	free(sb->idem_name);
 	free(sb->idem_reply);
 	console_free(sb->console);

@@ -130,6 +130,7 @@ struct sandbox {
 	char *owner;
 	struct sandbox_options options;
 	char *template_id;
+	char *image;			/* what its disk is built on; its template may have another by now */
 	char *idem_name, *idem_reply;	/* idem.c; the answer its creation was given, for repetitions */
 	uint64_t vcpus, memory_mb, disk_mb;
 

@@ -37,7 +37,7 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 	const struct { const char *key, *value; } strings[] = {
 		{ "id", sb->id }, { "owner", sb->owner }, { "name", sb->options.name },
 		{ "template_id", sb->template_id }, { "state", sandbox_state_name(sb->state) },
-		{ "end", sandbox_end_name(sb->end) }, { "create_path", create_path_name(sb->path) }, { "snapshot", sb->snapshot }, { "envd_token", sb->envd_token },
+		{ "end", sandbox_end_name(sb->end) }, { "create_path", create_path_name(sb->path) }, { "snapshot", sb->snapshot }, { "image", sb->image }, { "envd_token", sb->envd_token },
 		{ "moving", sandbox_move_name(sb->moving) }, { "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
 		{ "address", sb->address }, { "tier", sb->options.tier }, { "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
 		{ "idem_reply", sb->idem_reply },
@@ -185,6 +185,12 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 	snprintf(sb->traffic_token, sizeof(sb->traffic_token), "%s", get_text(o, "traffic_token"));
 	snprintf(sb->address, sizeof(sb->address), "%s", get_text(o, "address"));
 	sb->path = create_path_from_name(get_text(o, "create_path"));
+	if (*get_text(o, "image")) {
+		free(sb->image);
+		sb->image = strdup(get_text(o, "image"));
+		if (!sb->image)
+			return -ENOMEM;
+	}
 	snprintf(sb->snapshot, sizeof(sb->snapshot), "%s", get_text(o, "snapshot"));
 	sb->role = (enum sandbox_role)MIN_OF(get_number(o, "role"), (uint64_t)SANDBOX_ROLE_MAX - 1);
 	snprintf(sb->uuid, sizeof(sb->uuid), "%s", get_text(o, "uuid"));

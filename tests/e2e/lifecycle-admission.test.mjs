@@ -10,7 +10,8 @@ import { withConfig } from './lib/daemon.mjs';
 import { killAll, until } from './lib/sandbox.mjs';
 
 test('the boot queue: waits, then 429, and answers others meanwhile', { timeout: 120_000 }, async () => {
-	await withConfig('[sandbox]\nboots_at_once = 1\nboot_queue_max = 1\n', async () => {
+	// Without forks: the queue would be empty before it is full
+	await withConfig('[sandbox]\nboots_at_once = 1\nboot_queue_max = 1\n[create]\nfork = no\n', async () => {
 		const before = (await listIds()).length;
 		const asked = [post('/sandboxes', {})];
 

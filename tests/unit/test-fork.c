@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Memory snapshots of templates and clones of them, without and with what goes wrong; see tests/lib/fake-host.h. */
+#include "core/domain.h"
 #include "core/memsnap.h"
 #include "lib/fake-agent.h"
 #include "util-test.h"
@@ -145,6 +146,28 @@ Test(fork, another_template_another_snapshot)
 	fake_settle();
 	cr_assert_not(fake_path_exists("state/memory/%s", key));
 	cr_assert(fake_path_exists("state/memory/%s/ram", snap()->key));
+	fake_assert_empty();
+	finish();
+}
+
+/* On disk while its template became another one, and then was not there at all: it comes back on what it was made of */
+Test(fork, back_on_its_own_image)
+{
+	struct sandbox *sb = fake_running(m);
+	_cleanup_free_ char *image = strdup(sb->image), *conf = str_format("%s/state/templates/base/template.conf", fake.dir);
+	_cleanup_free_ char *xml = NULL;
+	char id[SANDBOX_ID_MAX];
+
+	snprintf(id, sizeof(id), "%s", sb->id);
+	cr_assert_eq(file_write_atomic(conf, "[template]\nname = other\n", 24, 0644, false), 0);
+	m = manager_free(m);
+	m = fake_manager(ON);
+	sb = manager_find(m, id);
+	cr_assert(sb && !sb->options.template);
+	cr_assert_str_eq(sb->image, image);
+	xml = domain_xml(sb, DOM_MEMORY_RESTORED);
+	cr_assert(xml && strstr(xml, image));
+	destroy(sb);
 	fake_assert_empty();
 	finish();
 }

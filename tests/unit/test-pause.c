@@ -3,6 +3,8 @@
  * Pause, to disk, and back: without and with one operation that fails, and with a daemon that dies at each of them;
  * see tests/lib/fake-host.h. The freeze of the guest's file systems is answered at once, so no time is waited.
  */
+#include <sys/stat.h>
+
 #include "core/hibernate.h"
 #include "core/pause.h"
 #include "lib/fake-agent.h"
@@ -258,6 +260,33 @@ Test(pause, waited_for_while_it_is_adopted)
 		waited_while_adopted(k, false);
 		waited_while_adopted(k, true);
 	}
+	finish();
+}
+
+/* libvirt goes on without us, and looks for the file by its name when it is through: it must be the same file */
+Test(pause, the_daemon_dies_while_it_is_written)
+{
+	struct sandbox *sb = fake_running(m);
+	_cleanup_free_ char *path = sandbox_path(sb, "memory");
+	struct stat was, is;
+	char id[SANDBOX_ID_MAX];
+	struct fake_wait w;
+
+	snprintf(id, sizeof(id), "%s", sb->id);
+	step(sb, 0, &w);
+	hibernate_save(sb);
+	cr_assert_not_null(fake_pending(FAKE_DOMAIN_SAVE));
+	cr_assert_eq(stat(path, &was), 0);
+	m = manager_free(m);
+	m = fake_manager_unsettled(NULL);
+	while (!fake_pending(FAKE_DOMAIN_SAVE))
+		cr_assert(fake_turn());
+	cr_assert_eq(stat(path, &is), 0);
+	cr_assert(is.st_ino == was.st_ino && is.st_mtim.tv_nsec == was.st_mtim.tv_nsec);
+	settle();
+	sb = manager_find(m, id);
+	must_go_on(sb, "died while saving", 0);
+	must_end(sb);
 	finish();
 }
 
