@@ -6,7 +6,7 @@
 
 import { del, get, post } from '../../e2e/lib/api.mjs';
 import { withConfig } from '../../e2e/lib/daemon.mjs';
-import { until } from '../../e2e/lib/sandbox.mjs';
+import { until } from '../../e2e/lib/until.mjs';
 import { BareVm, qemuOf } from '../lib/bare.mjs';
 import { median, quantile } from '../lib/stats.mjs';
 import os from 'node:os';

@@ -4,7 +4,7 @@
 
 import { get } from './api.mjs';
 import { hostOut } from './host.mjs';
-import { until } from './sandbox.mjs';
+import { until } from './until.mjs';
 
 const dropIn = '/etc/declaw/declawd.conf.d/99-e2e.conf';
 

@@ -9,6 +9,7 @@ import './env.mjs';
 import { del } from './api.mjs';
 
 export { Sandbox } from '@declaw/sdk';
+export { until } from './until.mjs';
 import { Sandbox } from '@declaw/sdk';
 
 // A failed test may leave a connection open, which would keep its process alive for ever. The timer does
@@ -56,19 +57,4 @@ export async function sh(sbx, cmd, opts) {
 	if (r.exitCode !== 0)
 		throw new Error(`\`${cmd}\` ended with ${r.exitCode}: ${r.stderr || r.stdout}`);
 	return r.stdout;
-}
-
-// Polls a condition that has no event to wait for.
-export async function until(what, fn, ms = 10_000, step = 50) {
-	const end = Date.now() + ms;
-
-	for (;;) {
-		const value = await fn();
-
-		if (value)
-			return value;
-		if (Date.now() >= end)
-			throw new Error(`waited ${ms} ms in vain: ${typeof what === 'function' ? what() : what}`);
-		await new Promise((r) => setTimeout(r, step));
-	}
 }
