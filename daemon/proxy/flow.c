@@ -13,6 +13,8 @@
 #include "util/clock.h"
 #include "util/log.h"
 
+#define FLOW_BUF_MIN 2048u
+
 /* --- audit --- */
 
 static void audit(struct flow *f, enum chan_verdict verdict, enum chan_proto proto, const char *rule, const char *detail)
@@ -255,10 +257,29 @@ bool flow_http(struct flow *f)
 	return f->phase != FLOW_OVER;
 }
 
+/* Who connects and says nothing costs nothing; the others what they said, twice at most */
+bool flow_room(struct flow *f)
+{
+	size_t size = f->size ? f->size * 2 : FLOW_BUF_MIN;
+	char *buf;
+
+	if (f->len < f->size)
+		return true;
+	if (f->size >= RELAY_BUF_MAX)
+		return false;
+	size = MIN_OF(size, RELAY_BUF_MAX);
+	buf = realloc(f->buf, size);
+	if (!buf)
+		return false;
+	f->buf = buf;
+	f->size = size;
+	return true;
+}
+
 static void look(struct flow *f)
 {
 	while (f->phase == FLOW_LOOK) {
-		ssize_t n = f->len < RELAY_BUF_MAX ? recv(f->guest.fd, f->buf + f->len, RELAY_BUF_MAX - f->len, 0) : 0;
+		ssize_t n = flow_room(f) ? recv(f->guest.fd, f->buf + f->len, f->size - f->len, 0) : 0;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -361,12 +382,8 @@ void flow_accept(struct proxy *p, int fd, const struct sockaddr_in *peer)
 	}
 	if (ws && ws->n < FLOWS_PER_SANDBOX && p->n_flows < FLOWS_MAX)
 		f = calloc(1, sizeof(*f));
-	if (f)
-		f->buf = malloc(RELAY_BUF_MAX);
-	if (!f || !f->buf || !destination(fd, &f->dst)) {
+	if (!f || !destination(fd, &f->dst)) {
 		end_reset(&stranger);
-		if (f)
-			free(f->buf);
 		free(f);
 		return;
 	}

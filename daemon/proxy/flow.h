@@ -62,7 +62,7 @@ struct flow {
 	bool raw;		/* HTTP no more: the server changed the protocol */
 	bool broken;		/* an end failed: reset, do not close */
 	char *buf;		/* from the guest: [start, judged) may go to the server, what is behind is kept back */
-	size_t start, judged, parsed, len;
+	size_t start, judged, parsed, len, size;
 };
 
 struct proxy {
@@ -79,6 +79,8 @@ struct worker_sandbox {
 	unsigned int n;
 };
 
+/* Makes room in the buffer for at least one byte. False: it is as large as it may be, or there is no memory. */
+bool flow_room(struct flow *f);
 /* Judges what of an HTTP connection was read. False: the flow is over. */
 bool flow_http(struct flow *f);
 /* A connection was accepted; takes fd. */

@@ -100,7 +100,9 @@ static bool up_http(struct flow *f)
 		compact(f);
 		if (f->raw || f->upgrading || !f->guest.in || f->guest.eof || f->len == RELAY_BUF_MAX)
 			break;
-		n = recv(f->guest.fd, f->buf + f->len, RELAY_BUF_MAX - f->len, 0);
+		if (!flow_room(f))
+			return broke(f);
+		n = recv(f->guest.fd, f->buf + f->len, f->size - f->len, 0);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
@@ -111,6 +113,8 @@ static bool up_http(struct flow *f)
 			return broke(f);
 		f->guest.eof = n == 0;
 		f->len += (size_t)n;
+		/* who fills it gets a larger one, so that an upload does not go in small pieces */
+		flow_room(f);
 		if (!flow_http(f))
 			return false;
 	}
@@ -230,10 +234,11 @@ bool relay(struct flow *f)
 		if (f->start == f->judged && !pump(f, &f->guest, &f->server, &f->up))
 			return false;
 	}
-	if (f->buf && !f->http && f->start == f->judged) {
+	/* nobody who waits holds one */
+	if (f->buf && f->start == f->len) {
 		free(f->buf);
 		f->buf = NULL;
-		f->start = f->judged = f->len = 0;
+		f->start = f->judged = f->parsed = f->len = f->size = 0;
 	}
 	if (!f->upgrading && !pump(f, &f->server, &f->guest, &f->down))
 		return false;
