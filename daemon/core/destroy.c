@@ -14,6 +14,7 @@
 
 #include "core/console.h"
 #include "core/disk.h"
+#include "core/egress.h"
 #include "core/egressctl.h"
 #include "core/fork.h"
 #include "core/idem.h"
@@ -108,6 +109,8 @@ static void rules_gone(void *userdata, int error, const char *message)
 	struct sandbox *sb = userdata;
 
 	part_gone(sb, HELD_RULES, error, "rules", message);
+	if (error == 0)
+		egress_forget(sb);
 	if (error < 0 || sb->manager->stopping)
 		destroy_finish(sb);
 	else

@@ -3,12 +3,15 @@
 #include "core/egress.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 #include <pwd.h>
+#include <resolv.h>
 #include <string.h>
 
 #include "agent/agent.h"
 #include "core/egressctl.h"
 #include "core/manager.h"
+#include "net/conntrack.h"
 #include "net/tap.h"
 #include "policy/policy.h"
 #include "util/log.h"
@@ -116,6 +119,28 @@ void egress_identity(const struct sandbox *sb, char address[EGRESS_ADDRESS_MAX],
 	ret->mac = sb->mac;
 }
 
+void egress_forget(struct sandbox *sb)
+{
+	struct in_addr in;
+
+	if (inet_pton(AF_INET, sb->address, &in) == 1)
+		conntrack_forget(sb->manager->workers, ntohl(in.s_addr), NULL);
+}
+
+/* Old connections that the new policy closes */
+static void forget_closed(struct sandbox *sb)
+{
+	_cleanup_json_ json_object *text = policy_to_json(sb->options.policy);
+	struct policy *keep = NULL;
+	struct in_addr in;
+
+	/* the worker needs one of its own */
+	if (text && policy_from_json(text, &keep) == 0 && inet_pton(AF_INET, sb->address, &in) == 1)
+		conntrack_forget(sb->manager->workers, ntohl(in.s_addr), keep);
+	else
+		policy_free(keep);
+}
+
 /* --- another policy --- */
 
 struct patch {
@@ -152,6 +177,8 @@ static void patch_done(void *userdata, int error, const char *message)
 		sandbox_save(sb);
 		egressctl_policy(sb);
 	}
+	if (error == 0 && sb->held & HELD_RULES)
+		forget_closed(sb);
 	if (error == 0)
 		log_sandbox(LOG_INFO, sb->id, NULL, 0, "The network policy of %s is another one now (%s)", sb->id,
 			    policy_mode(sb->options.policy));
@@ -185,17 +212,52 @@ enum fault egress_change(struct sandbox *sb, struct egress_change *change, sandb
 
 /* --- base --- */
 
+/* `system`, as it is now: resolver and rules must mean the same servers */
+static int upstream_fix(struct manager *m)
+{
+	_cleanup_strv_ char **found = NULL;
+	struct __res_state state = { 0 };
+	char text[INET_ADDRSTRLEN];
+	int r = 0;
+
+	if (!settings_list_is(m->settings.upstream_dns, "system"))
+		return 0;
+	if (res_ninit(&state) < 0)
+		return -EIO;
+	for (int i = 0; r == 0 && i < state.nscount; i++)
+		if (state.nsaddr_list[i].sin_family == AF_INET &&
+		    inet_ntop(AF_INET, &state.nsaddr_list[i].sin_addr, text, sizeof(text)))
+			r = strv_push(&found, text);
+	res_nclose(&state);
+	if (r < 0 || !found)
+		return r < 0 ? r : -ENOENT;
+	strv_free(m->settings.upstream_dns);
+	m->settings.upstream_dns = TAKE_PTR(found);
+	return 0;
+}
+
+static uid_t uid_of(const char *user)
+{
+	const struct passwd *pw = getpwnam(user);
+
+	return pw ? pw->pw_uid : (uid_t)-1;
+}
+
 void egress_setup(struct manager *m, firewall_done_fn fn, void *userdata)
 {
-	const struct passwd *proxy = getpwnam(m->settings.proxy_user);
+	int e = upstream_fix(m);
 	const struct firewall_config config = {
 		.network = m->settings.network,
 		.opened = settings_list_is(m->settings.allow_private, "none") ? NULL : m->settings.allow_private,
 		.drop = m->settings.blocked == BLOCKED_DROP,
-		.proxy_uid = proxy ? proxy->pw_uid : (uid_t)-1,
+		.proxy_uid = uid_of(m->settings.proxy_user),
+		.resolver_uid = uid_of(m->settings.resolver_user),
+		.upstream = e == 0 ? m->settings.upstream_dns : NULL,
 	};
 	int r = tap_forwarding();
 
+	if (e < 0)
+		log_error_errno(e, "No name server with an IPv4 address is in resolv.conf, sandboxes resolve nothing: %m");
 	if (r < 0)
 		log_error_errno(r, "Forwarding of IPv4 cannot be turned on, no sandbox reaches anything: %m");
 	firewall_setup(m->firewall, &config, fn, userdata);

@@ -29,6 +29,8 @@ void egress_rules(struct sandbox *sb, firewall_done_fn fn, void *userdata);
 void egress_identity(const struct sandbox *sb, char address[EGRESS_ADDRESS_MAX], struct agent_identity *ret);
 /* Another policy, in force when fn is called (maybe before this returns); what is in change is taken on FAULT_NONE. */
 enum fault egress_change(struct sandbox *sb, struct egress_change *change, sandbox_done_fn fn, void *userdata);
+/* The kernel forgets its connections: it has ended, and rules and interface are gone. */
+void egress_forget(struct sandbox *sb);
 /* The base rules from the configuration. */
 void egress_setup(struct manager *m, firewall_done_fn fn, void *userdata);
 

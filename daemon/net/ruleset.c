@@ -88,6 +88,28 @@ static bool names_ok(const char *short_id, const char *tap)
 	return name_ok(short_id, SHORT_MAX) && (!tap || name_ok(tap, IFNAME_MAX));
 }
 
+/* Both read what guests write: whoever takes one over gets no farther than its guests may */
+static void rules_workers(struct text *t, const struct firewall_config *config)
+{
+	unsigned int proxy = config->proxy_uid, resolver = config->resolver_uid;
+
+	say(t, "flush set inet declaw upstream\n");
+	for (size_t i = 0; config->upstream && config->upstream[i]; i++) {
+		if (!range_ok(config->upstream[i]))
+			t->r = t->r < 0 ? t->r : -EINVAL;
+		say(t, "add element inet declaw upstream { %s }\n", config->upstream[i]);
+	}
+	if (config->proxy_uid != (uid_t)-1) {
+		say(t, "add rule inet declaw workers_out meta skuid %u meta nfproto ipv6 goto refuse\n", proxy);
+		say(t, "add rule inet declaw workers_out meta skuid %u jump guard\n", proxy);
+	}
+	if (config->resolver_uid != (uid_t)-1) {
+		say(t, "add rule inet declaw workers_out meta skuid %u ip daddr @upstream meta l4proto { tcp, udp } th dport 53 accept\n",
+		    resolver);
+		say(t, "add rule inet declaw workers_out meta skuid %u goto refuse\n", resolver);
+	}
+}
+
 int ruleset_base(const struct firewall_config *config, char **ret)
 {
 	struct text t = { 0 };
@@ -104,8 +126,7 @@ int ruleset_base(const struct firewall_config *config, char **ret)
 	}
 	if (config->drop)
 		say(&t, "flush chain inet declaw refuse\nadd rule inet declaw refuse counter drop\n");
-	if (config->proxy_uid != (uid_t)-1)
-		say(&t, "add rule inet declaw proxy_out meta skuid %u jump guard\n", (unsigned int)config->proxy_uid);
+	rules_workers(&t, config);
 	return text_take(&t, ret);
 }
 

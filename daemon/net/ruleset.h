@@ -22,6 +22,8 @@ struct firewall_config {
 	char *const *opened;		/* private ranges that are open, NULL-terminated or NULL */
 	bool drop;			/* refused packets get no answer */
 	uid_t proxy_uid;		/* who may not dial private addresses; (uid_t)-1 = nobody has it */
+	uid_t resolver_uid;		/* who speaks to upstream and nobody else; the same */
+	char *const *upstream;		/* addresses of DNS servers, NULL-terminated or NULL */
 };
 
 /* An address given out by the resolver, reachable through the proxy for so long */

@@ -261,6 +261,23 @@ bool policy_allows_name(const struct policy *p, const char *name, const char **r
 	return !n;
 }
 
+static bool nets_have(const struct policy_net *v, size_t n, uint32_t addr)
+{
+	for (size_t i = 0; i < n; i++)
+		if (policy_net_has(&v[i], addr))
+			return true;
+	return false;
+}
+
+bool policy_forwards(const struct policy *p, uint32_t addr)
+{
+	if (p->closed)
+		return false;
+	if (nets_have(p->allow_nets, p->n_allow_nets, addr))
+		return true;
+	return !p->deny_default && !policy_name_checked(p) && !nets_have(p->deny_nets, p->n_deny_nets, addr);
+}
+
 /* --- the workers' form --- */
 
 static int put_nets(json_object *o, const char *key, const struct policy_net *v, size_t n)

@@ -73,6 +73,9 @@ const char *policy_mode(const struct policy *p);
  */
 bool policy_allows_name(const struct policy *p, const char *name, const char **ret_rule);
 
+/* Does what goes to that address leave without the proxy? Where nobody goes is not asked here. */
+bool policy_forwards(const struct policy *p, uint32_t addr);
+
 /*
  * Bytes as they come from the network or a user -> canonical name in ret[POLICY_NAME_MAX]. -EINVAL: no host name (an
  * address, an empty or long label, other characters than letters, digits and hyphens after IDNA).

@@ -8,8 +8,17 @@
 #include "core/disk.h"
 #include "egress/nflog.h"
 #include "lib/fake-host.h"
+#include "net/conntrack.h"
+#include "policy/policy.h"
 #include "util/fileio.h"
 #include "util/log.h"
+
+/* --- connection tracking --- */
+
+void conntrack_forget(struct workers *workers _unused_, uint32_t address _unused_, struct policy *keep)
+{
+	policy_free(keep);
+}
 
 /* --- nftables --- */
 

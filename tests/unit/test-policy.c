@@ -129,6 +129,30 @@ Test(policy, denied_names)
 	policy_free(p);
 }
 
+static void forwards(const char *network, bool near, bool far)
+{
+	json_object *o = json_tokener_parse(network);
+	struct policy *p = NULL;
+	char *detail = NULL;
+
+	cr_assert_eq(policy_parse(o, false, &p, &detail), 0, "%s", detail);
+	cr_assert_eq(policy_forwards(p, 0xcb007107), near, "%s", network);
+	cr_assert_eq(policy_forwards(p, 0xc6336407), far, "%s", network);
+	policy_free(p);
+	json_object_put(o);
+}
+
+Test(policy, what_leaves_without_the_proxy)
+{
+	forwards("{}", true, true);
+	forwards("{'deny_out':['*']}", false, false);
+	forwards("{'allow_out':['203.0.113.0/24']}", true, false);
+	forwards("{'deny_out':['203.0.113.0/24']}", false, true);
+	forwards("{'allow_out':['203.0.113.7','a.example.com']}", true, false);
+	forwards("{'deny_out':['203.0.113.7','a.example.com']}", false, false);
+	forwards("{'allow_out':['203.0.113.7'],'deny_out':['203.0.113.0/24','a.example.com']}", true, false);
+}
+
 Test(policy, inspection_closes)
 {
 	struct policy *p = NULL;

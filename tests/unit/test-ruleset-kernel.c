@@ -62,7 +62,14 @@ static int answer(void)
 	return came ? last_error : -ETIMEDOUT;
 }
 
-static const struct firewall_config config = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1 };
+#define PROXY_UID 4001
+#define RESOLVER_UID 4002
+#define UPSTREAM "10.9.9.53"
+
+static char upstream[] = UPSTREAM, *const upstreams[] = { upstream, NULL };
+static const struct firewall_config config = {
+	.network = "10.214.0.0/16", .proxy_uid = PROXY_UID, .resolver_uid = RESOLVER_UID, .upstream = upstreams,
+};
 
 static int setup_rules(void)
 {
@@ -117,7 +124,12 @@ static void test_base_is_the_file(void)
 	_cleanup_free_ char *file = NULL, *built = NULL, *twice = NULL, *empty = NULL, *none = ruleset();
 
 	ok(CMD_OK("nft", "-f", path), "nft takes %s", path);
-	ok(CMD_OK("nft", "add element inet declaw network { 10.214.0.0/16 }"), "and what the configuration adds");
+	ok(CMD_OK("nft", "add element inet declaw network { 10.214.0.0/16 }") &&
+	   CMD_OK("nft", "add element inet declaw upstream { " UPSTREAM " }") &&
+	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 meta nfproto ipv6 goto refuse") &&
+	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 jump guard") &&
+	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 ip daddr @upstream meta l4proto { tcp, udp } th dport 53 accept") &&
+	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 goto refuse"), "and what the configuration adds");
 	file = ruleset();
 	ok(CMD_OK("nft", "flush", "ruleset"), "flushed");
 	ok(setup_rules() == 0, "what is built in is taken: %s", last_message);
@@ -484,6 +496,46 @@ static void test_packets(void)
 	ok(tap_remove(TAP) == 0 && tap_remove(STRAY) == 0 && tap_remove(STRAY) == 0, "taps removed, one of them twice");
 }
 
+/* --- fragments: the kernel must not have put them together before they are looked at --- */
+
+static void send_fragment(struct nic *n, uint16_t offset_and_flags)
+{
+	struct {
+		struct iphdr ip;
+		struct udphdr udp;
+		char data[16];
+	} p = { .ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(sizeof(p)), .id = 7 } };
+
+	p.ip.saddr = inet_addr("10.214.0.7");
+	p.ip.daddr = inet_addr("203.0.113.7");
+	p.ip.frag_off = htons(offset_and_flags);
+	p.ip.check = ip_checksum(&p.ip, sizeof(p.ip));
+	p.udp = (struct udphdr){ .source = htons(1), .dest = htons(PORT), .len = htons(sizeof(p.udp) + 2 * sizeof(p.data)) };
+	nic_send(n, ETHERTYPE_IP, &p, sizeof(p));
+}
+
+static int packets_of(const char *rule)
+{
+	_cleanup_free_ char *s = CMD("nft", "list", "chain", "inet", "declaw", "sbx_" ID);
+	const char *p = s ? strstr(s, rule) : NULL;
+
+	p = p ? strstr(p, "counter packets ") : NULL;
+	return p ? atoi(p + strlen("counter packets ")) : -1;
+}
+
+static void test_fragments(void)
+{
+	struct nic n;
+
+	ok(setup_rules() == 0 && tap_create(TAP, 0) == 0 && set_policy("{}") == 0 && nic_open(&n, TAP), "an open sandbox");
+	memcpy(n.eth.ether_shost, "\x02\x00\x00\x00\x00\x07", ETH_ALEN);
+	send_fragment(&n, 0x2000);
+	send_fragment(&n, 3);
+	ok(packets_of("frag-off") == 2, "both fragments were dropped as such: %d", packets_of("frag-off"));
+	close(n.fd);
+	ok(tap_remove(TAP) == 0 && remove_sandbox(ID, TAP) == 0 && teardown() == 0, "removed");
+}
+
 /* --- cost --- */
 
 static void test_many(void)
@@ -555,6 +607,7 @@ int main(void)
 	test_policies();
 	test_together();
 	test_packets();
+	test_fragments();
 	test_many();
 	test_free(w);
 	firewall_free(fw);

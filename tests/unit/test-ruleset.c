@@ -33,9 +33,14 @@ static struct policy *policy_of(const char *json)
 Test(ruleset, base)
 {
 	static char opened[] = "192.168.7.0/24", *const list[] = { opened, NULL };
-	const struct firewall_config plain = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1 };
-	const struct firewall_config all = { .network = "10.0.0.0/8", .opened = list, .drop = true, .proxy_uid = 123 };
-	const struct firewall_config bad[] = { { .network = "10.0.0.0/8; flush ruleset" }, { .network = NULL } };
+	static char server[] = "192.168.7.53", *const servers[] = { server, NULL };
+	static char evil[] = "1.2.3.4 }; flush ruleset", *const evils[] = { evil, NULL };
+	const struct firewall_config plain = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1, .resolver_uid = (uid_t)-1 };
+	const struct firewall_config all = { .network = "10.0.0.0/8", .opened = list, .drop = true, .proxy_uid = 123,
+					     .resolver_uid = 124, .upstream = servers };
+	const struct firewall_config bad[] = {
+		{ .network = "10.0.0.0/8; flush ruleset" }, { .network = NULL }, { .network = "10.0.0.0/8", .upstream = evils },
+	};
 	char *s = NULL, *more = NULL;
 
 	cr_assert_eq(ruleset_base(&plain, &s), 0);
@@ -52,7 +57,7 @@ Test(ruleset, base)
 /* The ranges of the file are those of the policy library */
 Test(ruleset, ranges_of_the_base)
 {
-	const struct firewall_config plain = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1 };
+	const struct firewall_config plain = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1, .resolver_uid = (uid_t)-1 };
 	char *s = NULL;
 
 	cr_assert_eq(ruleset_base(&plain, &s), 0);
