@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "policy/policy.h"
+
 /* Of one connection, or written anew */
 static const char *const not_forwarded[] = {
 	"connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer",
@@ -73,15 +75,15 @@ static int put_framing(const struct http_request *req, const char *upgrade, stru
 /* Development servers refuse names they do not know; all know their own. */
 static int put_host(const struct http_request *req, const struct sandbox *sb, uint16_t port, struct buf *b)
 {
-	const char *mask = NULL, *host = http_request_header(req, "Host");
+	/* policy_parse() has seen to it that it can stand here */
+	const char *mask = sb->options.policy && sb->options.policy->mask_host ? sb->options.policy->mask_host : "localhost:${PORT}";
+	const char *host = http_request_header(req, "Host"), *at = strstr(mask, "${PORT}");
 	int r;
 
-	json_get_string(sb->options.network, "mask_request_host", &mask);
-	if (mask && *mask && strlen(mask) <= 255 && strspn(mask, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-							   "0123456789.-_:[]") == strlen(mask))
-		r = buf_printf(b, "Host: %s\r\n", mask);
+	if (at)
+		r = buf_printf(b, "Host: %.*s%u%s\r\n", (int)(at - mask), mask, port, at + strlen("${PORT}"));
 	else
-		r = buf_printf(b, "Host: localhost:%u\r\n", port);
+		r = buf_printf(b, "Host: %s\r\n", mask);
 	if (r == 0 && host)
 		r = buf_printf(b, "X-Forwarded-Host: %s\r\n", host);
 	return r < 0 ? r : buf_printf(b, "X-Forwarded-Proto: http\r\nX-Forwarded-Prefix: /sandboxes/%s/ports/%u\r\n",

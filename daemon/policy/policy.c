@@ -161,7 +161,7 @@ static int parse_mask(json_object *network, struct policy *p, char **ret_detail)
 		return 0;
 	/* ${PORT} is replaced at the request; what is left must be able to stand in a Host header */
 	for (const char *c = s; *c; c++) {
-		if (*c > ' ' && *c < 0x7f && !strchr("/\\@,;\"<>", *c))
+		if (*c > ' ' && *c < 0x7f && !strchr("/\\@,;\"<>", *c) && c - s < 255)
 			continue;
 		*ret_detail = str_format("network.mask_request_host: \"%.80s\" cannot stand in a Host header", s);
 		return -EINVAL;

@@ -44,6 +44,15 @@ test('method, path, query, headers and body arrive; credentials and hop headers 
 	assert.equal(assertOk(await get(path(''))).path, '/');
 });
 
+test('mask_request_host: the Host that a server sees', { timeout: 30_000 }, async () => {
+	const network = `/sandboxes/${sbx().sandboxId}/network`;
+
+	for (const [mask, seen] of [['dev.test:${PORT}', 'dev.test:8000'], ['dev.test', 'dev.test'], [null, 'localhost:8000']]) {
+		assertOk(await request('PATCH', network, { json: { mask_request_host: mask } }));
+		assert.equal(assertOk(await get(path('/'))).headers.host, seen);
+	}
+});
+
 test('status and headers of the answer come back; Set-Cookie does not', { timeout: 30_000 }, async () => {
 	for (const status of [200, 201, 404, 418, 500]) {
 		const res = await get(path(`/status/${status}`));

@@ -54,6 +54,17 @@ export async function seen() {
 		.filter((row) => row.what !== 'close');
 }
 
+// Everything that arrived since the last call; one look instead of two
+let looked = 0;
+
+export async function news() {
+	const text = await hostOut('cat', LOG);
+	const fresh = text.slice(text.length < looked ? 0 : looked);
+
+	looked = text.length;
+	return fresh.split('\n').filter(Boolean).map((line) => JSON.parse(line)).filter((row) => row.what !== 'close' && row.what !== 'ready');
+}
+
 export const forget = () => hostOut('sh', '-c', `: >${LOG}`);
 
 export function useInternet() {
