@@ -496,46 +496,6 @@ static void test_packets(void)
 	ok(tap_remove(TAP) == 0 && tap_remove(STRAY) == 0 && tap_remove(STRAY) == 0, "taps removed, one of them twice");
 }
 
-/* --- fragments: the kernel must not have put them together before they are looked at --- */
-
-static void send_fragment(struct nic *n, uint16_t offset_and_flags)
-{
-	struct {
-		struct iphdr ip;
-		struct udphdr udp;
-		char data[16];
-	} p = { .ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(sizeof(p)), .id = 7 } };
-
-	p.ip.saddr = inet_addr("10.214.0.7");
-	p.ip.daddr = inet_addr("203.0.113.7");
-	p.ip.frag_off = htons(offset_and_flags);
-	p.ip.check = ip_checksum(&p.ip, sizeof(p.ip));
-	p.udp = (struct udphdr){ .source = htons(1), .dest = htons(PORT), .len = htons(sizeof(p.udp) + 2 * sizeof(p.data)) };
-	nic_send(n, ETHERTYPE_IP, &p, sizeof(p));
-}
-
-static int packets_of(const char *rule)
-{
-	_cleanup_free_ char *s = CMD("nft", "list", "chain", "inet", "declaw", "sbx_" ID);
-	const char *p = s ? strstr(s, rule) : NULL;
-
-	p = p ? strstr(p, "counter packets ") : NULL;
-	return p ? atoi(p + strlen("counter packets ")) : -1;
-}
-
-static void test_fragments(void)
-{
-	struct nic n;
-
-	ok(setup_rules() == 0 && tap_create(TAP, 0) == 0 && set_policy("{}") == 0 && nic_open(&n, TAP), "an open sandbox");
-	memcpy(n.eth.ether_shost, "\x02\x00\x00\x00\x00\x07", ETH_ALEN);
-	send_fragment(&n, 0x2000);
-	send_fragment(&n, 3);
-	ok(packets_of("frag-off") == 2, "both fragments were dropped as such: %d", packets_of("frag-off"));
-	close(n.fd);
-	ok(tap_remove(TAP) == 0 && remove_sandbox(ID, TAP) == 0 && teardown() == 0, "removed");
-}
-
 /* --- cost --- */
 
 static void test_many(void)
@@ -607,7 +567,6 @@ int main(void)
 	test_policies();
 	test_together();
 	test_packets();
-	test_fragments();
 	test_many();
 	test_free(w);
 	firewall_free(fw);

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where the resolver's and the proxy's own users get, in a kernel, in a network namespace of its own. Skipped without
- * root.
+ * Where the resolver's and the proxy's own users get, and what becomes of fragments, in a kernel, in a network namespace of
+ * its own. Skipped without root.
  */
 #include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/if_ether.h>
+#include <netinet/ip.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -14,6 +20,8 @@
 #include "lib/tap.h"
 #include "loop/workers.h"
 #include "net/firewall.h"
+#include "net/tap.h"
+#include "policy/policy.h"
 #include "util/macro.h"
 
 #define PROXY_UID 4001
@@ -105,6 +113,79 @@ static void test_workers(void)
 	close(other);
 }
 
+/* --- fragments: the kernel must not have put them together before they are looked at --- */
+
+#define ID "aaaaaaaaaa"
+#define TAP "dcl" ID
+
+static int open_sandbox(void)
+{
+	struct firewall_sandbox spec = { .short_id = ID, .tap = TAP, .mac = "02:00:00:00:00:07", .address = "10.214.0.7" };
+	struct policy *p = NULL;
+	char *detail = NULL;
+
+	if (policy_parse(NULL, false, &p, &detail) < 0)
+		return -EINVAL;
+	spec.policy = p;
+	answered = false;
+	firewall_sandbox_set(fw, &spec, on_done, NULL);
+	policy_free(p);
+	return tap_wait(event, 20, answered) ? last_error : -ETIMEDOUT;
+}
+
+static uint16_t ip_checksum(const void *data, size_t len)
+{
+	const uint8_t *p = data;
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i + 1 < len; i += 2)
+		sum += (uint32_t)p[i] << 8 | p[i + 1];
+	sum = (sum & 0xffff) + (sum >> 16);
+	return htons((uint16_t)~(sum + (sum >> 16)));
+}
+
+static bool guest_sends(uint16_t offset_and_flags)
+{
+	struct {
+		struct ether_header eth;
+		struct iphdr ip;
+		char data[24];
+	} __attribute__((packed)) f = { .eth.ether_type = htons(ETHERTYPE_IP) };
+	struct iphdr ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_UDP, .tot_len = htons(44), .id = 7 };
+	struct ifreq ifr = { .ifr_name = TAP, .ifr_flags = IFF_TAP | IFF_NO_PI };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC), s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool good = fd >= 0 && s >= 0 && ioctl(fd, TUNSETIFF, &ifr) == 0 && ioctl(s, SIOCGIFHWADDR, &ifr) == 0;
+
+	memcpy(f.eth.ether_dhost, ifr.ifr_hwaddr.sa_data, ETH_ALEN);
+	memcpy(f.eth.ether_shost, "\x02\x00\x00\x00\x00\x07", ETH_ALEN);
+	ip.saddr = inet_addr("10.214.0.7");
+	ip.daddr = inet_addr("203.0.113.7");
+	ip.frag_off = htons(offset_and_flags);
+	ip.check = ip_checksum(&ip, sizeof(ip));
+	memcpy(&f.ip, &ip, sizeof(ip));
+	good = good && write(fd, &f, sizeof(f)) == (ssize_t)sizeof(f);
+	fd_close(fd);
+	fd_close(s);
+	return good;
+}
+
+static int packets_of(const char *rule)
+{
+	_cleanup_free_ char *s = CMD("nft", "list", "chain", "inet", "declaw", "sbx_" ID);
+	const char *p = s ? strstr(s, rule) : NULL;
+
+	p = p ? strstr(p, "counter packets ") : NULL;
+	return p ? atoi(p + strlen("counter packets ")) : -1;
+}
+
+static void test_fragments(void)
+{
+	ok(setup_rules() == 0 && tap_create(TAP, 0) == 0 && open_sandbox() == 0, "an open sandbox: %s", last_message);
+	ok(guest_sends(0x2000) && guest_sends(3), "two fragments of one datagram");
+	ok(packets_of("frag-off") == 2, "both were dropped as such: %d", packets_of("frag-off"));
+	ok(tap_remove(TAP) == 0, "removed");
+}
+
 int main(void)
 {
 	struct workers *w = NULL;
@@ -118,6 +199,7 @@ int main(void)
 	if (sd_event_new(&event) < 0 || workers_new(event, 0, &w) < 0 || firewall_new(w, &fw) < 0)
 		return EXIT_FAILURE;
 	test_workers();
+	test_fragments();
 	firewall_free(fw);
 	workers_free(w);
 	sd_event_unref(event);
