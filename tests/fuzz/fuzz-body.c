@@ -13,7 +13,7 @@
 #define MUST(x) ((x) ? (void)0 : abort())
 
 static struct manager manager;
-static struct template base = { .name = (char *)"base", .id = (char *)"tpl-base", .vcpus = 1 };
+static struct template base = { .name = (char *)"base", .id = (char *)"tpl-base", .rootfs = (char *)"/rootfs", .vcpus = 1 };
 
 static void setup(void)
 {
