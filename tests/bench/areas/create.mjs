@@ -18,7 +18,13 @@ const template = 'python';
 const burst = 50;
 const pool = 8;
 const creates = async () => (await get('/healthz')).json.creates;
-const parked = (n) => until(`${n} parked`, async () => (await creates()).parked_now >= n, 300_000, 100);
+// As many of each template
+async function parked(n) {
+	const { templates } = (await get('/healthz')).json;
+
+	await until(`${n} parked`, async () => (await creates()).parked_now >= n * templates.length, 300_000, 100);
+}
+
 const forkable = () => until('a memory snapshot', async () => (await creates()).forkable.includes(template), 300_000, 200);
 
 async function timed(id, cmd) {
