@@ -123,3 +123,100 @@ Test(relay, an_upload_fills_what_is_allowed)
 	cr_assert_null(p.flow.buf);
 	teardown(&p);
 }
+
+/* --- nothing is lost, repeated, or waited for in vain: only what epoll tells makes it go on --- */
+
+struct side {
+	int fd;
+	uint64_t sent, got, total;
+	unsigned int seed;
+	bool shut, eof;
+};
+
+/* Bytes that are different at every place, for either direction */
+static char byte_at(uint64_t i, uint64_t way)
+{
+	return (char)((i * 2654435761u + way) >> 11);
+}
+
+/* Writes and reads something of random size, or nothing. False: it has done and seen everything. */
+static bool side_turn(struct side *s, uint64_t way)
+{
+	static const size_t sizes[] = { 1, 100, 8191, 8192, 8193, 65536, 300000 };
+	static char data[300000];
+	size_t n = sizes[(size_t)rand_r(&s->seed) % ELEMENTSOF(sizes)];
+	ssize_t r;
+
+	n = MIN_OF(n, s->total - s->sent);
+	if (n > 0 && rand_r(&s->seed) % 3) {
+		for (size_t i = 0; i < n; i++)
+			data[i] = byte_at(s->sent + i, way);
+		r = send(s->fd, data, n, MSG_NOSIGNAL);
+		s->sent += r > 0 ? (uint64_t)r : 0;
+	} else if (s->sent == s->total && !s->shut) {
+		s->shut = shutdown(s->fd, SHUT_WR) == 0;
+	}
+	if (rand_r(&s->seed) % 3) {
+		r = recv(s->fd, data, sizes[(size_t)rand_r(&s->seed) % ELEMENTSOF(sizes)], 0);
+		s->eof = s->eof || r == 0;
+		for (ssize_t i = 0; i < r; i++)
+			cr_assert_eq(data[i], byte_at(s->got + (uint64_t)i, !way), "byte %llu of way %d",
+				     (unsigned long long)s->got + (unsigned long long)i, (int)!way);
+		s->got += r > 0 ? (uint64_t)r : 0;
+	}
+	return !s->eof || !s->shut;
+}
+
+static void exchange(unsigned int seed)
+{
+	struct epoll_event e[4];
+	struct side client, origin;
+	bool busy = true, relayed = true;
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	unsigned int idle = 0;
+	const int small = 4096;
+	struct pair p;
+
+	setup(&p, false);
+	/* so that what is sent is taken in part */
+	cr_assert_eq(setsockopt(p.flow.guest.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	cr_assert_eq(setsockopt(p.flow.server.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	cr_assert_eq(relay_watch(epoll, &p.flow.guest), 0);
+	cr_assert_eq(relay_watch(epoll, &p.flow.server), 0);
+	client = (struct side){ .fd = p.client, .seed = seed, .total = 1 + seed % 7 * 250000 };
+	origin = (struct side){ .fd = p.origin, .seed = seed * 7, .total = 1 + seed % 5 * 400000 };
+	while (busy) {
+		uint64_t before = client.sent + client.got + origin.sent + origin.got;
+		bool more = side_turn(&client, 0);
+		int n;
+
+		busy = side_turn(&origin, 1) || more;
+		n = relayed ? epoll_wait(epoll, e, ELEMENTSOF(e), 0) : 0;
+		for (int i = 0; i < n; i++) {
+			struct flow_end *end = e[i].data.ptr;
+
+			end->in |= (e[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)) != 0;
+			end->out |= (e[i].events & (EPOLLOUT | EPOLLHUP)) != 0;
+			end->ending |= (e[i].events & (EPOLLRDHUP | EPOLLHUP)) != 0;
+			if (relayed && !relay(&p.flow)) {
+				cr_assert_not(p.flow.broken);
+				relayed = false;
+			}
+		}
+		idle = n > 0 || before != client.sent + client.got + origin.sent + origin.got ? 0 : idle + 1;
+		cr_assert_lt(idle, 1000, "seed %u hangs: %llu of %llu up, %llu of %llu down", seed,
+			     (unsigned long long)origin.got, (unsigned long long)client.total,
+			     (unsigned long long)client.got, (unsigned long long)origin.total);
+	}
+	cr_assert_not(relayed, "both ways ended, the flow did not");
+	cr_assert_eq(origin.got, client.total);
+	cr_assert_eq(client.got, origin.total);
+	close(epoll);
+	teardown(&p);
+}
+
+Test(relay, every_byte_both_ways)
+{
+	for (unsigned int seed = 1; seed <= 60; seed++)
+		exchange(seed);
+}
