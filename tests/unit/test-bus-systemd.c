@@ -57,8 +57,11 @@ static void on_done(void *userdata _unused_, int error, const char *message)
 
 static void on_list(void *userdata, int error, const struct bus_unit *v, size_t n)
 {
-	st.n_units = n;
-	st.active = n > 0 && strcmp(v[0].name, SCOPE) == 0 && strcmp(v[0].active, "active") == 0;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(v[i].name, SCOPE) == 0) {
+			st.n_units++;
+			st.active = strcmp(v[i].active, "active") == 0;
+		}
 	on_done(userdata, error, "");
 }
 
@@ -122,6 +125,7 @@ static void test_scope(void)
 	ok(in_scope(p), "the process is in it");
 	ok(property_is(SCOPE, "MemoryMax", "67108864") && property_is(SCOPE, "TasksMax", "20") &&
 	   property_is(SCOPE, "CPUQuotaPerSecUSec", "500ms") && property_is(SCOPE, "CPUWeight", "50"), "with its limits");
+	st.n_units = 0;
 	bus_units_list(bus, "declaw-sbx-*", on_list, NULL);
 	ok(answered(0) && st.n_units == 1 && st.active, "listed as active");
 	scope_start(p);
