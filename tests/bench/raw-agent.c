@@ -18,7 +18,8 @@
  *	read PATH		a file; bytes, duration
  *	write PATH BYTES	a file of zeros; bytes, duration
  *	put LOCAL PATH		a file of this machine; bytes
- *	port PATH		connects to another virtio port, raw bytes, for the next three:
+ *	port PATH		connects to another virtio port, raw bytes, for the next four:
+ *	port-ready		waits for the byte that says who holds the guest's end
  *	port-echo BYTES		a block goes there and back
  *	port-down BYTES		reads as many bytes
  *	port-up BYTES		writes as many and waits for one byte
@@ -333,9 +334,13 @@ static int op_port(const char *path)
 	if (port >= 0)
 		close(port);
 	port = raw_connect(path, raw_now_usec() + 10 * SECOND);
-	if (port >= 0)
-		printf("port\n");
-	return port < 0 ? port : 0;
+	if (port < 0)
+		return port;
+	/* Without a protocol nobody says that bytes are missing */
+	setsockopt(port, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = OP_USEC / SECOND }, sizeof(struct timeval));
+	setsockopt(port, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){ .tv_sec = OP_USEC / SECOND }, sizeof(struct timeval));
+	printf("port\n");
+	return 0;
 }
 
 static int port_move(char *buf, uint64_t bytes, bool out)
@@ -362,6 +367,13 @@ static int port_op(const char *name, const char *arg, uint64_t out, uint64_t in)
 	if (r == 0)
 		printf("%s %s %llu\n", name, arg, (unsigned long long)(raw_now_usec() - began));
 	return r;
+}
+
+/* What a guest's process has not read when it closes the port is gone: bytes for the next one must not come before it */
+static int op_port_ready(const char *arg)
+{
+	(void)arg;
+	return port_op("port-ready", "1", 0, 1);
 }
 
 static int op_port_echo(const char *arg)
@@ -393,6 +405,7 @@ static const struct {
 	{ "write", op_write },
 	{ "put", op_put },
 	{ "port", op_port },
+	{ "port-ready", op_port_ready },
 	{ "port-echo", op_port_echo },
 	{ "port-down", op_port_down },
 	{ "port-up", op_port_up },

@@ -68,7 +68,9 @@ async function portRate(bare, direction, size, file) {
 	const command = direction === 'up' ? `dd iflag=fullblock of=${file ?? '/dev/null'} ${blocks} <&3; printf k >&3`
 		: `dd if=${file ?? '/dev/zero'} ${blocks} >&3`;
 
-	await bare.op('spawn', `${findPort('org.declaw.bench.0')}exec 3<>$port; ${command}`);
+	// The port is one process's at a time, and the one before may not be gone yet
+	await bare.op('spawn', `${findPort('org.declaw.bench.0')}until exec 3<>$port; do sleep 0.1; done; printf r >&3; ${command}`);
+	await bare.op('port-ready');
 
 	const [bytes, usec] = await bare.op(`port-${direction}`, size);
 
