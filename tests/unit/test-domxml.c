@@ -139,7 +139,7 @@ Test(domxml, too_long_is_refused)
 }
 
 #define BASE "console=ttyS0 quiet panic=-1 cryptomgr.notests"
-#define TCG " no_timer_check noreplace-smp mitigations=off init_on_alloc=0"
+#define TCG " no_timer_check noreplace-smp mitigations=off init_on_alloc=0 norandmaps"
 
 Test(domxml, cmdline)
 {
