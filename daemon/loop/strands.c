@@ -15,6 +15,7 @@ static const unsigned int lane_cap[WORK_LANE_MAX] = {
 	/* An nft_ctx is not thread-safe. */
 	[WORK_LANE_NFT] = 1,
 	[WORK_LANE_FILE] = 2,
+	[WORK_LANE_CONNTRACK] = 1,
 };
 
 void strands_init(struct strands *s)

@@ -14,7 +14,7 @@
 #include "loop/strands.h"
 
 #define WORKERS_MAX 64
-#define WORKERS_DEFAULT 11	/* the sum of the caps in strands.c */
+#define WORKERS_DEFAULT 12	/* the sum of the caps in strands.c */
 
 struct workers {
 	pthread_mutex_t lock;

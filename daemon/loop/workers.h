@@ -20,7 +20,7 @@ struct workers;
 struct job;
 
 enum work_class { WORK_NORMAL, WORK_URGENT };
-enum work_lane { WORK_LANE_VIRT, WORK_LANE_VIRT_CTL, WORK_LANE_NFT, WORK_LANE_FILE, WORK_LANE_MAX };
+enum work_lane { WORK_LANE_VIRT, WORK_LANE_VIRT_CTL, WORK_LANE_NFT, WORK_LANE_FILE, WORK_LANE_CONNTRACK, WORK_LANE_MAX };
 
 typedef void (*work_run_fn)(void *arg);
 /* cancelled: run() was never called. Owns arg from here on. */

@@ -10,17 +10,24 @@
 #ifndef DECLAW_CONNTRACK_H
 #define DECLAW_CONNTRACK_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct policy;
 struct workers;
 
 /*
- * Begins to forget what address (host order) opened; a failure is logged. keep, taken: all but what this policy lets be
+ * Begins to forget what address (host order) opened, on the loop; a failure is logged. keep, taken: all but what this policy lets be
  * forwarded, and but what went to the resolver or the proxy, which see to it themselves. NULL: everything.
  */
 void conntrack_forget(struct workers *workers, uint32_t address, struct policy *keep);
-/* The same at once, on any thread: how many, or -errno */
-int conntrack_forget_now(uint32_t address, const struct policy *keep);
+
+struct conntrack_who {
+	uint32_t address;
+	struct policy *keep;
+};
+
+/* The same at once, of several, on any thread: how many entries, or -errno. Sorts who, frees nothing. */
+int conntrack_forget_now(struct conntrack_who *who, size_t n);
 
 #endif

@@ -10,6 +10,7 @@
 #include "lib/cmd.h"
 #include "lib/jail.h"
 #include "lib/tap.h"
+#include "loop/workers.h"
 #include "net/conntrack.h"
 #include "policy/policy.h"
 #include "util/macro.h"
@@ -76,6 +77,11 @@ static void talk(void)
 	say(OTHER, FAR, 5000);
 }
 
+static int forget(const char *who, struct policy *keep)
+{
+	return conntrack_forget_now(&(struct conntrack_who){ addr(who), keep }, 1);
+}
+
 static void test_all(void)
 {
 	int n;
@@ -83,11 +89,11 @@ static void test_all(void)
 	talk();
 	ok(entries(ONE, NULL) >= 40 && entries(OTHER, NULL) == 1, "%d and %d entries", entries(ONE, NULL), entries(OTHER, NULL));
 	n = entries(ONE, NULL);
-	ok(conntrack_forget_now(addr(ONE), NULL) == n, "all of them are forgotten");
+	ok(forget(ONE, NULL) == n, "all of them are forgotten");
 	ok(entries(ONE, NULL) == 0, "none is left");
 	ok(entries(OTHER, NULL) >= 1, "another one's stays");
-	ok(conntrack_forget_now(addr(ONE), NULL) == 0, "forgotten again: nothing to do");
-	ok(conntrack_forget_now(addr("10.214.9.9"), NULL) == 0, "an address that never spoke");
+	ok(forget(ONE, NULL) == 0, "forgotten again: nothing to do");
+	ok(forget("10.214.9.9", NULL) == 0, "an address that never spoke");
 }
 
 static void test_policy(const char *network, bool near_stays, bool far_stays)
@@ -98,14 +104,39 @@ static void test_policy(const char *network, bool near_stays, bool far_stays)
 
 	ok(policy_parse(o, false, &p, &detail) == 0, "%s", network);
 	talk();
-	ok(conntrack_forget_now(addr(ONE), p) >= 0, "the policy is in force");
+	ok(forget(ONE, p) >= 0, "the policy is in force");
 	ok((entries(ONE, NEAR) > 0) == near_stays, "%d to " NEAR, entries(ONE, NEAR));
 	/* one of them was redirected to the resolver, which judges for itself */
 	ok(entries(ONE, FAR) == 1 || (far_stays && entries(ONE, FAR) > 1), "%d to " FAR, entries(ONE, FAR));
 	ok(entries(OTHER, NULL) >= 1, "another one's stays");
 	policy_free(p);
 	json_object_put(o);
-	conntrack_forget_now(addr(ONE), NULL);
+	forget(ONE, NULL);
+}
+
+/* What waits for a list is the next one together; the last word about an address counts */
+static void test_together(void)
+{
+	json_object *o = json_tokener_parse("{'allow_out':['203.0.113.0/24']}");
+	struct workers *w = NULL;
+	sd_event *event = NULL;
+	struct policy *p = NULL, *all = NULL;
+	char *detail = NULL;
+
+	ok(sd_event_new(&event) == 0 && workers_new(event, 0, &w) == 0 && policy_parse(o, false, &p, &detail) == 0 &&
+	   policy_parse(NULL, false, &all, &detail) == 0, "a loop and a policy");
+	talk();
+	conntrack_forget(w, addr("10.214.9.9"), NULL);
+	conntrack_forget(w, addr(OTHER), NULL);
+	conntrack_forget(w, addr(ONE), all);
+	conntrack_forget(w, addr(ONE), p);
+	ok(tap_wait(event, 20, entries(OTHER, NULL) == 0 && entries(ONE, FAR) == 1), "both are forgotten");
+	ok(entries(ONE, NEAR) > 0, "but for what the policy lets be");
+	conntrack_forget(w, addr(ONE), NULL);
+	conntrack_forget(w, addr(OTHER), NULL);
+	workers_free(w);
+	sd_event_unref(event);
+	json_object_put(o);
 }
 
 int main(void)
@@ -128,5 +159,6 @@ int main(void)
 	test_policy("{'deny_out':['*']}", false, false);
 	test_policy("{'allow_out':['a.example.com','203.0.113.7']}", true, false);
 	test_policy("{'deny_out':['a.example.com']}", false, false);
+	test_together();
 	return tap_done();
 }
