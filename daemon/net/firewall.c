@@ -1,30 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One nft_ctx and one pinset, used by one worker at a time (lane NFT has room for one job).
+ * One nft_ctx for the base and one netlink socket for sandboxes, used by one worker at a time (lane NFT has room for one job).
  *
- * The text is built on the loop and run on the worker; text comes back and is read on the loop. libnftables reports
- * failures as text only, so the errors that matter are recognised by the kernel's sentence (the daemon never sets a
- * locale). The context lives until the last job is over, even when the firewall is freed before.
+ * What is wanted is worked out on the loop and done on the worker. libnftables reports failures as text only, so the errors
+ * that matter are recognised by the kernel's sentence (the daemon never sets a locale). The context lives until the last
+ * job is over, even when the firewall is freed before.
  */
 #include <nftables/libnftables.h>
 #include <string.h>
 
 #include "loop/workers.h"
+#include "net/applied.h"
 #include "net/firewall.h"
-#include "net/pinset.h"
 #include "net/ruleset.h"
-#include "util/json.h"
 #include "util/list.h"
 #include "util/log.h"
 
-#define LIST_MAX_BYTES (16u << 20)
-#define SHORT_ID_MAX 24
-#define BATCH_MAX 64u
+#define BATCH_MAX 512u
 
 struct context {
 	unsigned int refs;	/* loop thread */
 	struct nft_ctx *nft;
-	struct pinset *pinset;
+	struct applied *applied;
 };
 
 struct firewall {
@@ -44,11 +41,11 @@ struct batch {
 
 struct nft_call {
 	struct list link;
-	char id[SHORT_ID_MAX];	/* whose text it is; "" = runs alone */
-	char *json;
-	enum { CALL_DONE, CALL_LIST, CALL_SHOW, CALL_PIN } kind;
-	struct firewall_pin *pins;	/* for the set `json` */
-	size_t n_pins;
+	enum { CALL_TEXT, CALL_CHANGE, CALL_LIST, CALL_SHOW } kind;
+	char id[16];		/* whose change it is, who is shown */
+	char *text;		/* for libnftables */
+	struct change change;
+	struct firewall_pin *pins;
 	union {
 		firewall_done_fn done;
 		firewall_list_fn list;
@@ -58,15 +55,15 @@ struct nft_call {
 	/* results */
 	int error;
 	char *output, *message;
+	char (*names)[16];
+	size_t n_names;
 };
-
-typedef char short_name[16];
 
 static struct context *context_unref(struct context *c)
 {
 	if (c && --c->refs == 0) {
 		nft_ctx_free(c->nft);
-		pinset_free(c->pinset);
+		applied_free(c->applied);
 		free(c);
 	}
 	return NULL;
@@ -80,14 +77,12 @@ static struct context *context_new(void)
 		return NULL;
 	c->refs = 1;
 	c->nft = nft_ctx_new(NFT_CTX_DEFAULT);
-	if (!c->nft || nft_ctx_buffer_output(c->nft) || nft_ctx_buffer_error(c->nft) || pinset_new(&c->pinset) < 0) {
+	if (!c->nft || nft_ctx_buffer_output(c->nft) || nft_ctx_buffer_error(c->nft) || applied_new(&c->applied) < 0) {
 		if (c->nft)
 			nft_ctx_free(c->nft);
 		free(c);
 		return NULL;
 	}
-	/* Answers are JSON; numbers instead of names that the host's databases decide. */
-	nft_ctx_output_set_flags(c->nft, NFT_CTX_OUTPUT_JSON | NFT_CTX_OUTPUT_NUMERIC_ALL);
 	return c;
 }
 
@@ -112,94 +107,51 @@ static char *message_copy(const char *s)
 	return strndup(s, strcspn(s, "\n"));
 }
 
-/* Rows of one answer behind those of the others */
-static int rows_append(json_object *rows, const char *output)
+static void run_text(struct nft_call *c, struct context *context)
 {
-	_cleanup_json_ json_object *root = NULL;
-	json_object *more;
-	const char *why;
+	const char *errors;
+	int r = nft_run_cmd_from_buffer(context->nft, c->text);
 
-	if (strlen(output) > LIST_MAX_BYTES || json_parse(output, strlen(output), &root, &why) != 0 ||
-	    json_get_array(root, "nftables", &more) != 0)
-		return -EIO;
-	for (size_t i = 0; i < json_object_array_length(more); i++)
-		if (json_object_array_add(rows, json_object_get(json_object_array_get_idx(more, i))) < 0)
-			return -ENOMEM;
-	return 0;
-}
-
-/* Line by line: nft 1.0.6 cannot list a chain and a set in one go, and answers each with a document of its own */
-static void call_run_show(struct nft_call *c, struct nft_ctx *nft)
-{
-	_cleanup_json_ json_object *root = json_object_new_object();
-	json_object *rows = json_object_new_array();
-	char *save = NULL;
-
-	if (!root || !rows || json_put(root, "nftables", rows) < 0) {
-		c->error = -ENOMEM;
-		return;
-	}
-	for (char *line = strtok_r(c->json, "\n", &save); line && c->error == 0; line = strtok_r(NULL, "\n", &save)) {
-		int r = nft_run_cmd_from_buffer(nft, line);
-		const char *output = nft_ctx_get_output_buffer(nft), *errors = nft_ctx_get_error_buffer(nft);
-
-		if (r == 0) {
-			c->error = rows_append(rows, output);
-			continue;
-		}
+	/* Both must be fetched each time: this is what empties them. */
+	nft_ctx_get_output_buffer(context->nft);
+	errors = nft_ctx_get_error_buffer(context->nft);
+	applied_forget(context->applied);
+	if (r != 0) {
 		c->message = message_copy(errors && *errors ? errors : "libnftables failed without a message");
 		c->error = error_map(c->message);
 	}
-	c->output = c->error == 0 ? strdup(json_text(root, NULL)) : NULL;
 }
 
 static void call_run(struct nft_call *c, struct context *context)
 {
-	struct nft_ctx *nft = context->nft;
-	const char *output, *errors;
-	int r;
-
-	if (c->kind == CALL_SHOW) {
-		call_run_show(c, nft);
-		return;
-	}
-	if (c->kind == CALL_PIN) {
-		c->error = pinset_add(context->pinset, c->json, c->pins, c->n_pins);
-		return;
-	}
-	r = nft_run_cmd_from_buffer(nft, c->json);
-	/* Both must be fetched each time: this is what empties them. */
-	output = nft_ctx_get_output_buffer(nft);
-	errors = nft_ctx_get_error_buffer(nft);
-	if (r != 0) {
-		c->message = message_copy(errors && *errors ? errors : "libnftables failed without a message");
-		c->error = error_map(c->message);
-	} else if (c->kind == CALL_LIST) {
-		c->output = strdup(output ? output : "");
-		c->error = c->output ? 0 : -ENOMEM;
+	switch (c->kind) {
+	case CALL_TEXT:
+		run_text(c, context);
+		break;
+	case CALL_CHANGE:
+		c->error = applied_run(context->applied, &c->change, 1);
+		break;
+	case CALL_LIST:
+		c->error = applied_list(context->applied, &c->names, &c->n_names);
+		break;
+	case CALL_SHOW:
+		c->error = applied_show(context->applied, c->id, &c->output);
+		break;
 	}
 }
 
 /* All of them as one transaction. False: not all of them can be, and nothing was changed. */
 static bool batch_run_together(struct batch *b)
 {
-	_cleanup_free_ char *text = NULL;
+	_cleanup_free_ struct change *changes = calloc(b->n, sizeof(*changes));
 	struct nft_call *c;
-	size_t len = 0;
-	char *at;
-	int r;
+	size_t n = 0;
 
-	list_foreach(&b->calls, c, struct nft_call, link)
-		len += strlen(c->json);
-	at = text = malloc(len + 1);
-	if (!text)
+	if (!changes)
 		return false;
 	list_foreach(&b->calls, c, struct nft_call, link)
-		at = stpcpy(at, c->json);
-	r = nft_run_cmd_from_buffer(b->context->nft, text);
-	nft_ctx_get_output_buffer(b->context->nft);
-	nft_ctx_get_error_buffer(b->context->nft);
-	return r == 0;
+		changes[n++] = c->change;
+	return applied_run(b->context->applied, changes, n) == 0;
 }
 
 static void batch_run(void *arg)
@@ -213,58 +165,12 @@ static void batch_run(void *arg)
 		call_run(c, b->context);
 }
 
-/* {"nftables": [{"metainfo": ...}, {"chain": {"table": "declaw", "name": "sbx_...", ...}}, ...]} */
-static bool row_is_sandbox(json_object *row, short_name *ret)
-{
-	json_object *chain;
-	const char *table, *name;
-
-	if (json_get_object(row, "chain", &chain) != 0 || json_get_string(chain, "table", &table) != 0 ||
-	    json_get_string(chain, "name", &name) != 0)
-		return false;
-	if (!str_eq(table, "declaw") || !str_starts(name, RULESET_CHAIN_PREFIX))
-		return false;
-	name += strlen(RULESET_CHAIN_PREFIX);
-	if (strlen(name) >= sizeof(*ret))
-		return false;
-	memcpy(*ret, name, strlen(name) + 1);
-	return true;
-}
-
-static int parse_names(const char *output, short_name **ret, size_t *ret_n)
-{
-	_cleanup_json_ json_object *root = NULL;
-	json_object *rows;
-	const char *why;
-	short_name *v;
-	size_t n = 0, count;
-
-	if (strlen(output) > LIST_MAX_BYTES || json_parse(output, strlen(output), &root, &why) != 0 ||
-	    json_get_array(root, "nftables", &rows) != 0)
-		return -EIO;
-	count = json_object_array_length(rows);
-	v = calloc(count + 1, sizeof(*v));
-	if (!v)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		if (row_is_sandbox(json_object_array_get_idx(rows, i), &v[n]))
-			n++;
-	*ret = v;
-	*ret_n = n;
-	return 0;
-}
-
 static void answer(struct nft_call *c, int error)
 {
-	_cleanup_free_ short_name *names = NULL;
-	size_t n = 0;
-
 	if (c->kind == CALL_SHOW) {
 		c->fn.show(c->userdata, error, error ? NULL : c->output);
 	} else if (c->kind == CALL_LIST) {
-		if (error == 0)
-			error = parse_names(c->output, &names, &n);
-		c->fn.list(c->userdata, error, (const char (*)[16])names, n);
+		c->fn.list(c->userdata, error, error ? NULL : (const char (*)[16])c->names, error ? 0 : c->n_names);
 	} else if (c->fn.done) {
 		const char *message = error == -ECANCELED ? NULL : c->message;
 
@@ -272,13 +178,20 @@ static void answer(struct nft_call *c, int error)
 	}
 }
 
-static void call_free(struct nft_call *c)
+static void call_done(struct nft_call *c)
 {
-	list_unlink(&c->link);
-	free(c->json);
+	elems_done(&c->change.want);
+	free(c->text);
 	free(c->pins);
 	free(c->output);
 	free(c->message);
+	free(c->names);
+}
+
+static void call_free(struct nft_call *c)
+{
+	list_unlink(&c->link);
+	call_done(c);
 	free(c);
 }
 
@@ -286,15 +199,13 @@ static bool joins(const struct batch *b, const struct nft_call *c)
 {
 	struct nft_call *other;
 
-	if (b->n == BATCH_MAX || !*c->id)
+	if (b->n == BATCH_MAX || c->kind != CALL_CHANGE)
 		return false;
 	list_foreach(&b->calls, other, struct nft_call, link)
-		if (!*other->id || str_eq(other->id, c->id))
+		if (other->kind != CALL_CHANGE || str_eq(other->id, c->id))
 			return false;
 	return true;
 }
-
-static void batch_done(void *arg, bool cancelled);
 
 static void take(struct batch *b, struct list *from)
 {
@@ -322,8 +233,8 @@ static void fail(struct firewall *f, struct batch *b, int error)
 }
 
 /*
- * What waits goes on. libnftables reads all of the host's chains and sets before it changes anything, so texts that have
- * had to wait anyway are run together; never two of one sandbox, and in their order.
+ * What waits goes on. A transaction costs the kernel more than what is in it, so changes that have had to wait anyway are one;
+ * never two of one sandbox, and in their order.
  */
 static void next(struct firewall *f)
 {
@@ -369,20 +280,19 @@ static void batch_done(void *arg, bool cancelled)
 	free(b);
 }
 
-/* Takes json and pins. Only a failure to start is answered before this returns. */
-static void submit(struct firewall *f, char *json, struct nft_call *model)
+/* Takes what is the model's. Only a failure to start, or r < 0, is answered before this returns. */
+static void submit(struct firewall *f, int r, struct nft_call *model)
 {
-	struct nft_call *c = calloc(1, sizeof(*c));
+	struct nft_call *c = r == 0 ? malloc(sizeof(*c)) : NULL;
 
-	model->json = json;
-	list_init(&model->link);
 	if (!c) {
-		answer(model, -ENOMEM);
-		free(model->json);
-		free(model->pins);
+		answer(model, r < 0 ? r : -ENOMEM);
+		call_done(model);
 		return;
 	}
 	*c = *model;
+	c->change.id = c->id;
+	c->change.pins = c->pins;
 	list_init(&c->link);
 	list_append(&f->calls, &c->link);
 	if (!f->running)
@@ -428,74 +338,73 @@ struct firewall *firewall_free(struct firewall *f)
 	return NULL;
 }
 
-/* id: the sandbox whose text it is, NULL when it is about all of them */
-static void simple(struct firewall *f, int r, const char *id, char *json, firewall_done_fn fn, void *userdata)
+static struct nft_call change_of(unsigned int kind, const char *id, firewall_done_fn fn, void *userdata)
 {
-	struct nft_call model = { .fn.done = fn, .userdata = userdata };
+	struct nft_call c = { .kind = CALL_CHANGE, .change.kind = kind, .fn.done = fn, .userdata = userdata };
 
-	snprintf(model.id, sizeof(model.id), "%s", id ?: "");
-
-	if (r < 0)
-		answer(&model, r);
-	else
-		submit(f, json, &model);
+	snprintf(c.id, sizeof(c.id), "%s", id);
+	return c;
 }
 
 void firewall_setup(struct firewall *f, const struct firewall_config *config, firewall_done_fn fn, void *userdata)
 {
-	char *json = NULL;
-	int r = ruleset_base(config, &json);
+	struct nft_call c = { .kind = CALL_TEXT, .fn.done = fn, .userdata = userdata };
 
-	simple(f, r, NULL, json, fn, userdata);
+	submit(f, ruleset_base(config, &c.text), &c);
+}
+
+void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata)
+{
+	struct nft_call c = { .kind = CALL_TEXT, .fn.done = fn, .userdata = userdata };
+
+	submit(f, ruleset_teardown(&c.text), &c);
 }
 
 void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
 			    void *userdata)
 {
-	char *json = NULL;
-	int r = ruleset_close(short_id, tap, &json);
+	struct nft_call c = change_of(CHANGE_SET, short_id, fn, userdata);
 
-	simple(f, r, short_id, json, fn, userdata);
+	submit(f, ruleset_close(short_id, tap, &c.change.want), &c);
 }
 
 void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata)
 {
-	char *text = NULL;
-	int r = ruleset_sandbox(sb, &text);
+	struct nft_call c = change_of(CHANGE_SET, sb->short_id, fn, userdata);
 
-	simple(f, r, sb->short_id, text, fn, userdata);
+	submit(f, ruleset_sandbox(sb, &c.change.want), &c);
 }
 
 void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,
 		  firewall_done_fn fn, void *userdata)
 {
-	struct nft_call model = { .kind = CALL_PIN, .fn.done = fn, .userdata = userdata, .n_pins = n };
-	char *set = NULL;
-	int r = n > PINSET_MAX ? -EINVAL : ruleset_pin_set(short_id, &set);
+	struct nft_call c = change_of(CHANGE_PIN, short_id, fn, userdata);
+	int r = n == 0 || n > RULESET_PINS_MAX || !ruleset_id_ok(short_id) ? -EINVAL : 0;
 
 	if (r == 0) {
-		model.pins = calloc(n + 1, sizeof(*pins));
-		r = model.pins ? 0 : -ENOMEM;
+		c.pins = calloc(n, sizeof(*pins));
+		c.change.n_pins = n;
+		if (c.pins)
+			memcpy(c.pins, pins, n * sizeof(*pins));
+		r = c.pins ? 0 : -ENOMEM;
 	}
-	if (r < 0) {
-		free(set);
-		answer(&model, r);
-		return;
-	}
-	memcpy(model.pins, pins, n * sizeof(*pins));
-	submit(f, set, &model);
+	submit(f, r, &c);
 }
 
 void firewall_show(struct firewall *f, const char *short_id, firewall_show_fn fn, void *userdata)
 {
-	struct nft_call model = { .kind = CALL_SHOW, .fn.show = fn, .userdata = userdata };
-	char *text = NULL;
-	int r = ruleset_show(short_id, &text);
+	struct nft_call c = change_of(CHANGE_SET, short_id, NULL, userdata);
 
-	if (r < 0)
-		answer(&model, r);
-	else
-		submit(f, text, &model);
+	c.kind = CALL_SHOW;
+	c.fn.show = fn;
+	submit(f, ruleset_id_ok(short_id) ? 0 : -EINVAL, &c);
+}
+
+void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata)
+{
+	struct nft_call c = { .kind = CALL_LIST, .fn.list = fn, .userdata = userdata };
+
+	submit(f, 0, &c);
 }
 
 struct removal {
@@ -503,7 +412,7 @@ struct removal {
 	void *userdata;
 };
 
-/* No table, no chain: gone is what was asked for. */
+/* No table, no elements: gone is what was asked for. */
 static void removed(void *userdata, int error, const char *message)
 {
 	struct removal *m = userdata;
@@ -516,35 +425,16 @@ static void removed(void *userdata, int error, const char *message)
 void firewall_sandbox_remove(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
 			    void *userdata)
 {
+	_cleanup_elems_ struct elems checked = { 0 };
 	struct removal *m = malloc(sizeof(*m));
-	char *json = NULL;
-	int r;
+	struct nft_call c = change_of(CHANGE_REMOVE, short_id, removed, m);
 
 	if (!m) {
-		simple(f, -ENOMEM, NULL, NULL, fn, userdata);
+		c.fn.done = fn;
+		c.userdata = userdata;
+		submit(f, -ENOMEM, &c);
 		return;
 	}
-	*m = (struct removal) { .fn = fn, .userdata = userdata };
-	r = ruleset_remove(short_id, tap, &json);
-	simple(f, r, short_id, json, removed, m);
-}
-
-void firewall_list(struct firewall *f, firewall_list_fn fn, void *userdata)
-{
-	struct nft_call model = { .kind = CALL_LIST, .fn.list = fn, .userdata = userdata };
-	char *json = NULL;
-	int r = ruleset_list(&json);
-
-	if (r < 0)
-		answer(&model, r);
-	else
-		submit(f, json, &model);
-}
-
-void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata)
-{
-	char *json = NULL;
-	int r = ruleset_teardown(&json);
-
-	simple(f, r, NULL, json, fn, userdata);
+	*m = (struct removal){ .fn = fn, .userdata = userdata };
+	submit(f, ruleset_close(short_id, tap, &checked), &c);
 }

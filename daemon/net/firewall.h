@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nftables through libnftables: one context on one worker lane, text in, JSON out, one buffer = one transaction.
+ * The sandboxes' network rules: one worker lane, one transaction for each change.
  *
- * Table `inet declaw` (and `netdev`-level drops where needed) holds a verdict map by input interface; a sandbox is one
- * chain, its sets and counters and one map element, added and removed in one transaction each. An interface of ours
- * without an element is dropped: closed is the default, in the input and forward hooks alike.
+ * Table `inet declaw` has the rules, the same for all sandboxes, made once by libnftables. A sandbox is elements of its
+ * sets, which go in by netlink messages (libnftnl): what libnftables does for one element is read all of them first, and what
+ * the kernel does for a rule or set of its own is walk through the others', so that neither would be flat in the number of
+ * sandboxes. An interface of ours without an element is dropped: closed is the default.
+ *
  * error: 0, -ENOENT, -EEXIST, -EIO, -ECANCELED (firewall_free() was called: it may still take effect), -EINVAL (a bad
- * name; this one and -ENOMEM are answered before the function returns); message: nft's own sentence, valid during the
- * call. Each callback comes exactly once, on the loop. Transactions run in the order of the calls; texts of
- * several sandboxes that wait for their turn are one transaction, each on its own when that fails. Order of the end:
- * firewall_free(), workers_free().
+ * name; this one and -ENOMEM may be answered before the function returns), -E2BIG (too many ranges), -ENOSPC (too many pins);
+ * message: a sentence, valid during the call. Each callback comes exactly once, on the loop. Transactions run in the
+ * order of the calls; changes of several sandboxes that wait for their turn are one transaction, each on its own when
+ * that fails. Order of the end: firewall_free(), workers_free().
  */
 #ifndef DECLAW_FIREWALL_H
 #define DECLAW_FIREWALL_H
@@ -22,15 +24,15 @@ struct firewall;
 struct workers;
 
 typedef void (*firewall_done_fn)(void *userdata, int error, const char *message);
-/* names: short ids (10 characters) of the sandboxes that have a chain */
+/* names: short ids (10 characters) of the sandboxes that the kernel knows */
 typedef void (*firewall_list_fn)(void *userdata, int error, const char (*names)[16], size_t n);
 
 int firewall_new(struct workers *workers, struct firewall **ret);
 struct firewall *firewall_free(struct firewall *f);
-/* nft's JSON of a sandbox's chain and sets, counters included; NULL on error. Borrowed. */
+/* {"nftables": [...]}: a sandbox's elements and counters, see net/applied.h; NULL on error. Borrowed. */
 typedef void (*firewall_show_fn)(void *userdata, int error, const char *json);
 
-/* Creates the table, base chains and map when absent, leaves sandboxes' chains alone: safe at every start. */
+/* Creates the tables, sets and chains when absent, leaves sandboxes' elements alone: safe at every start. */
 void firewall_setup(struct firewall *f, const struct firewall_config *config, firewall_done_fn fn, void *userdata);
 /* Puts the policy's rules in the place of what the sandbox had. */
 void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata);
@@ -38,7 +40,7 @@ void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb,
 void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,
 		  firewall_done_fn fn, void *userdata);
 void firewall_show(struct firewall *f, const char *short_id, firewall_show_fn fn, void *userdata);
-/* Closed: everything from the tap is counted and dropped. Replaces what the sandbox had. */
+/* Closed: everything from the tap is counted and dropped. Replaces what the sandbox had, it stays known. */
 void firewall_sandbox_close(struct firewall *f, const char *short_id, const char *tap, firewall_done_fn fn,
 			    void *userdata);
 /* 0 also when absent. */

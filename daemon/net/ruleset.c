@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nftables as text. One text is one transaction: all of it or nothing.
+ * The base is text, one transaction: all of it or nothing. A sandbox is elements, and nothing else in the kernel depends on how
+ * many of them there are: not what a change costs (a rule or a set would have all of the table's walked through), not
+ * what a packet costs (each is looked up in hashes by its interface and addresses).
  *
- * Closed is the default in three layers, none of which depends on a sandbox's own rules: see nft/declaw-base.nft, which
- * is built in. A sandbox's chain is flushed and filled again in the same transaction, so that a change of policy never
- * leaves a gap, and it judges every packet, so that a change holds for old connections too. nftables 1.0.6 has no
- * "destroy": removal adds first what it deletes, which succeeds whether it was there or not.
+ * Closed is the default, see nft/declaw-base.nft: without an element nothing goes anywhere.
  *
- * What a sandbox's chain costs does not depend on other sandboxes: the dispatch is a map, ranges are interval sets.
+ * Ranges are hashed as well, for which they are cut at 8, 16, 24 and 32 bits: a /20 is sixteen elements of allow24. A range is
+ * thus at most 128 of them, and four lookups find any.
  */
 #include <stdarg.h>
 #include <string.h>
@@ -17,10 +17,23 @@
 #include "policy/policy.h"
 #include "util/str.h"
 
-#define SHORT_MAX 16
-#define IFNAME_MAX 15
-#define FORWARD "meta mark set 0xdec10001 accept"
-#define PROXY "meta mark set 0xdec10002 accept"
+/* What nft/declaw-base.nft does with a packet, as it says it by marks */
+const struct ruleset_verdict ruleset_verdicts[] = {
+	{ 0xdec10001, "forwarded" },
+	{ 0xdec10002, "proxied" },
+	{ 0xdec10003, "resolver" },
+	{ 0xdec10010, "ipv6" },
+	{ 0xdec10011, "unknown" },
+	{ 0xdec10012, "malformed" },
+	{ 0xdec10013, "syn_rate" },
+	{ 0xdec10014, "dns_rate" },
+	{ 0xdec10015, "never" },
+	{ 0xdec10016, "private" },
+	{ 0xdec10017, "denied" },
+	{ 0xdec10020, "answered" },
+	{ 0xdec10021, "silenced" },
+	{ 0, NULL },
+};
 
 /* Collects lines; the first failure stays in r, and nothing is added after it. */
 struct text {
@@ -64,16 +77,27 @@ static int text_take(struct text *t, char **ret)
 	return 0;
 }
 
-static bool name_ok(const char *s, size_t max)
+bool ruleset_id_ok(const char *s)
 {
 	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789");
 
-	return n > 0 && n <= max && !s[n];
+	return n > 0 && n <= RULESET_ID_MAX && !s[n];
 }
 
-static bool mac_ok(const char *s)
+static bool names_ok(const char *short_id, const char *tap)
 {
-	return s && strlen(s) == 17 && strspn(s, "0123456789abcdef:") == 17;
+	return ruleset_id_ok(short_id) && str_starts(tap, RULESET_TAP_PREFIX) &&
+	       str_eq(tap + strlen(RULESET_TAP_PREFIX), short_id);
+}
+
+static bool mac_read(const char *s, uint8_t ret[6])
+{
+	if (!s || strlen(s) != 17)
+		return false;
+	for (int i = 0; i < 6; i++)
+		if (hex_decode((char[]){ s[3 * i], s[3 * i + 1], '\0' }, &ret[i], 1) < 0 || (i < 5 && s[3 * i + 2] != ':'))
+			return false;
+	return true;
 }
 
 static bool range_ok(const char *s)
@@ -81,11 +105,6 @@ static bool range_ok(const char *s)
 	struct policy_net n;
 
 	return s && policy_net_parse(s, &n) == 0;
-}
-
-static bool names_ok(const char *short_id, const char *tap)
-{
-	return name_ok(short_id, SHORT_MAX) && (!tap || name_ok(tap, IFNAME_MAX));
 }
 
 /* Both read what guests write: whoever takes one over gets no farther than its guests may */
@@ -130,201 +149,114 @@ int ruleset_base(const struct firewall_config *config, char **ret)
 	return text_take(&t, ret);
 }
 
-static void rule(struct text *t, const char *id, const char *what)
+/* --- one sandbox --- */
+
+static int put(struct elems *v, enum nft_set set, const struct elem_fields *f)
 {
-	say(t, "add rule inet declaw sbx_%s %s\n", id, what);
+	struct elem e;
+
+	elem_fill(&e, set, f);
+	return elems_add(v, &e);
 }
 
-static void chain_again(struct text *t, const char *id)
+/* first: allow8 or deny8 */
+static int put_nets(struct elems *v, enum nft_set first, struct elem_fields f, const struct policy_net *nets, size_t n)
 {
-	say(t, "add chain inet declaw sbx_%s\nflush chain inet declaw sbx_%s\n", id, id);
+	size_t pieces = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		unsigned int step = nets[i].bits ? (nets[i].bits - 1u) / 8 : 0, bits = 8 * (step + 1);
+		uint32_t parts = (uint32_t)1 << (bits - nets[i].bits);
+
+		pieces += parts;
+		if (pieces > RULESET_PIECES_MAX)
+			return -E2BIG;
+		for (uint32_t k = 0; r == 0 && k < parts; k++) {
+			f.other = nets[i].addr + (k << (32 - bits));
+			r = put(v, first + step, &f);
+		}
+	}
+	return r;
 }
 
-static void dispatch(struct text *t, const char *id, const char *tap)
+static int put_ranges(struct elems *v, const struct elem_fields *f, const struct policy *p)
 {
-	say(t, "add element inet declaw sandboxes { %s : jump sbx_%s }\n", tap, id);
-	say(t, "add element inet declaw answers { %s : jump in_%s }\n", tap, id);
+	int r = 0;
+
+	if (p->n_allow_nets > 0)
+		r = put(v, NFT_HAS_ALLOW, f);
+	if (r == 0)
+		r = put_nets(v, NFT_ALLOW8, *f, p->allow_nets, p->n_allow_nets);
+	/* where everything else is denied they are as well */
+	if (r < 0 || p->deny_default || p->n_deny_nets == 0)
+		return r;
+	r = put(v, NFT_HAS_DENY, f);
+	return r < 0 ? r : put_nets(v, NFT_DENY8, *f, p->deny_nets, p->n_deny_nets);
 }
 
-static void answers_again(struct text *t, const char *id)
+static int put_policy(struct elems *v, const struct elem_fields *f, const struct policy *p)
 {
-	say(t, "add chain inet declaw in_%s\nflush chain inet declaw in_%s\n", id, id);
+	int r;
+
+	if (p->closed)
+		return 0;
+	r = put_ranges(v, f, p);
+	if (r == 0 && policy_name_checked(p))
+		r = put(v, NFT_NAMED, f);
+	else if (r == 0 && !p->deny_default)
+		r = put(v, NFT_OPEN, f);
+	return r;
 }
 
-int ruleset_close(const char *short_id, const char *tap, char **ret)
+int ruleset_pins(uint32_t addr, const struct firewall_pin *pins, size_t n, struct elems *ret)
 {
-	struct text t = { 0 };
+	struct elem e;
+	int r = n > RULESET_PINS_MAX ? -ENOSPC : 0;
 
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		elem_fill(&e, NFT_PINS, &(struct elem_fields){ .addr = addr, .other = pins[i].addr });
+		e.seconds = MAX_OF(pins[i].seconds, 1u);
+		r = elems_add(ret, &e);
+	}
+	return r;
+}
+
+int ruleset_sandbox(const struct firewall_sandbox *sb, struct elems *ret)
+{
+	struct elem_fields f = { .tap = sb->tap };
+	struct policy_net address;
+	int r;
+
+	if (!names_ok(sb->short_id, sb->tap) || !mac_read(sb->mac, f.mac) || policy_net_parse(sb->address, &address) < 0 ||
+	    address.bits != 32)
+		return -EINVAL;
+	f.addr = address.addr;
+	r = put(ret, NFT_TAPS, &f);
+	if (r == 0)
+		r = put(ret, NFT_MEMBERS, &f);
+	if (r == 0)
+		r = put_policy(ret, &f, sb->policy);
+	if (r == 0)
+		r = ruleset_pins(f.addr, sb->pins, sb->n_pins, ret);
+	elems_sort(ret);
+	return r;
+}
+
+int ruleset_close(const char *short_id, const char *tap, struct elems *ret)
+{
 	if (!names_ok(short_id, tap))
 		return -EINVAL;
-	chain_again(&t, short_id);
-	rule(&t, short_id, "counter drop");
-	answers_again(&t, short_id);
-	say(&t, "add rule inet declaw in_%s counter drop\n", short_id);
-	dispatch(&t, short_id, tap);
-	return text_take(&t, ret);
+	return put(ret, NFT_TAPS, &(struct elem_fields){ .tap = tap });
 }
 
-/* A set in its new contents */
-static void nets(struct text *t, const char *id, const char *set, const struct policy_net *v, size_t n)
+int ruleset_counts(const char *tap, struct elems *ret)
 {
-	char range[20];
+	int r = 0;
 
-	say(t, "add set inet declaw %s_%s { type ipv4_addr; flags interval; auto-merge; }\n", set, id);
-	say(t, "flush set inet declaw %s_%s\n", set, id);
-	for (size_t i = 0; i < n; i++) {
-		policy_net_format(&v[i], range);
-		say(t, "add element inet declaw %s_%s { %s }\n", set, id, range);
-	}
-}
-
-static void pins(struct text *t, const char *id, const struct firewall_pin *v, size_t n)
-{
-	char addr[20];
-
-	for (size_t i = 0; i < n; i++) {
-		policy_net_format(&(struct policy_net){ .addr = v[i].addr, .bits = 32 }, addr);
-		/* adding does not lengthen the life of what is there: it is taken out first */
-		say(t, "add element inet declaw pin_%s { %s }\ndelete element inet declaw pin_%s { %s }\n", id, addr, id, addr);
-		say(t, "add element inet declaw pin_%s { %s timeout %us }\n", id, addr, v[i].seconds);
-	}
-}
-
-/* Who it is: everything else from this interface does not exist */
-static void rules_spoof(struct text *t, const struct firewall_sandbox *sb)
-{
-	rule(t, sb->short_id, "meta nfproto != ipv4 counter drop");
-	say(t, "add rule inet declaw sbx_%s ether saddr != %s counter drop\n", sb->short_id, sb->mac);
-	say(t, "add rule inet declaw sbx_%s ip saddr != %s counter drop\n", sb->short_id, sb->address);
-	/* options could route around, fragments hide their ports; nothing that a sandbox needs has either */
-	rule(t, sb->short_id, "ip hdrlength > 5 counter drop");
-	rule(t, sb->short_id, "ip frag-off & 0x3fff != 0 counter drop");
-	rule(t, sb->short_id, "meta l4proto != { tcp, udp, icmp } counter drop");
-}
-
-/* Where the last of three kinds of policy sends what no range decides */
-static void rules_rest(struct text *t, const struct firewall_sandbox *sb)
-{
-	const char *id = sb->short_id;
-
-	if (policy_name_checked(sb->policy)) {
-		say(t, "add rule inet declaw sbx_%s tcp flags & (fin | syn | rst | ack) == syn ip daddr @pin_%s counter " PROXY "\n",
-		    id, id);
-		/* a running flow outlives its pin; without a flow these reach nobody */
-		rule(t, id, "tcp flags & (syn | ack) != syn counter " PROXY);
-	} else if (!sb->policy->deny_default) {
-		rule(t, id, "counter " FORWARD);
-	}
-	rule(t, id, "counter goto denied");
-}
-
-static void rules_policy(struct text *t, const struct firewall_sandbox *sb)
-{
-	const char *id = sb->short_id;
-
-	rule(t, id, "tcp flags & (fin | syn | rst | ack) == syn update @syn_rate { ip saddr limit rate over 200/second burst 400 packets } counter drop");
-	rule(t, id, "meta l4proto { tcp, udp } th dport 53 update @dns_rate { ip saddr limit rate over 200/second burst 400 packets } counter drop");
-	/* the resolver says no by itself, with a reason; silence would only cost the guest time */
-	rule(t, id, "udp dport 53 counter accept");
-	rule(t, id, "tcp dport 53 fib daddr type local counter accept");
-	if (sb->policy->closed) {
-		rule(t, id, "counter goto denied");
-		return;
-	}
-	rule(t, id, "jump guard");
-	say(t, "add rule inet declaw sbx_%s ip daddr @allow_%s counter " FORWARD "\n", id, id);
-	if (!sb->policy->deny_default)
-		say(t, "add rule inet declaw sbx_%s ip daddr @deny_%s counter goto denied\n", id, id);
-	rules_rest(t, sb);
-}
-
-/*
- * What comes back on connections that were forwarded: a policy that no longer allows one silences its far end as well, which
- * could go on talking to a guest that only listens.
- */
-static void rules_answers(struct text *t, const struct firewall_sandbox *sb)
-{
-	const struct policy *p = sb->policy;
-	const char *id = sb->short_id;
-
-	answers_again(t, id);
-	if (!p->closed)
-		say(t, "add rule inet declaw in_%s ip saddr @allow_%s counter accept\n", id, id);
-	if (!p->closed && !p->deny_default && !policy_name_checked(p)) {
-		say(t, "add rule inet declaw in_%s ip saddr @deny_%s counter drop\n", id, id);
-		say(t, "add rule inet declaw in_%s counter accept\n", id);
-	} else {
-		say(t, "add rule inet declaw in_%s counter drop\n", id);
-	}
-}
-
-int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret)
-{
-	const struct policy *p = sb->policy;
-	struct text t = { 0 };
-
-	if (!names_ok(sb->short_id, sb->tap) || !mac_ok(sb->mac) || !range_ok(sb->address))
-		return -EINVAL;
-	chain_again(&t, sb->short_id);
-	nets(&t, sb->short_id, "allow", p->allow_nets, p->n_allow_nets);
-	nets(&t, sb->short_id, "deny", p->deny_nets, p->n_deny_nets);
-	say(&t, "add set inet declaw pin_%s { type ipv4_addr; flags timeout; size 4096; }\n", sb->short_id);
-	say(&t, "flush set inet declaw pin_%s\n", sb->short_id);
-	pins(&t, sb->short_id, sb->pins, sb->n_pins);
-	rules_spoof(&t, sb);
-	rules_policy(&t, sb);
-	rules_answers(&t, sb);
-	dispatch(&t, sb->short_id, sb->tap);
-	return text_take(&t, ret);
-}
-
-int ruleset_pin_set(const char *short_id, char **ret)
-{
-	if (!names_ok(short_id, NULL))
-		return -EINVAL;
-	*ret = str_format("pin_%s", short_id);
-	return *ret ? 0 : -ENOMEM;
-}
-
-int ruleset_remove(const char *short_id, const char *tap, char **ret)
-{
-	static const char *const sets[] = { "allow", "deny" };
-	struct text t = { 0 };
-	const char *id = short_id;
-
-	if (!names_ok(short_id, tap))
-		return -EINVAL;
-	say(&t, "add chain inet declaw sbx_%s\nadd chain inet declaw in_%s\n", id, id);
-	dispatch(&t, id, tap);
-	say(&t, "delete element inet declaw sandboxes { %s : jump sbx_%s }\n", tap, id);
-	say(&t, "delete element inet declaw answers { %s : jump in_%s }\n", tap, id);
-	say(&t, "flush chain inet declaw sbx_%s\ndelete chain inet declaw sbx_%s\n", id, id);
-	say(&t, "flush chain inet declaw in_%s\ndelete chain inet declaw in_%s\n", id, id);
-	for (size_t i = 0; i < ELEMENTSOF(sets); i++) {
-		say(&t, "add set inet declaw %s_%s { type ipv4_addr; flags interval; auto-merge; }\n", sets[i], id);
-		say(&t, "delete set inet declaw %s_%s\n", sets[i], id);
-	}
-	say(&t, "add set inet declaw pin_%s { type ipv4_addr; flags timeout; size 4096; }\ndelete set inet declaw pin_%s\n", id, id);
-	return text_take(&t, ret);
-}
-
-int ruleset_list(char **ret)
-{
-	/* Without a table: a missing one would be an error, and all chains of a family are no more work. */
-	*ret = strdup("list chains inet\n");
-	return *ret ? 0 : -ENOMEM;
-}
-
-int ruleset_show(const char *short_id, char **ret)
-{
-	struct text t = { 0 };
-
-	if (!names_ok(short_id, NULL))
-		return -EINVAL;
-	say(&t, "list chain inet declaw sbx_%s\nlist chain inet declaw in_%s\n", short_id, short_id);
-	say(&t, "list set inet declaw allow_%s\n", short_id);
-	say(&t, "list set inet declaw deny_%s\nlist set inet declaw pin_%s\n", short_id, short_id);
-	return text_take(&t, ret);
+	for (const struct ruleset_verdict *v = ruleset_verdicts; r == 0 && v->mark; v++)
+		r = put(ret, NFT_COUNTS, &(struct elem_fields){ .tap = tap, .mark = v->mark });
+	return r;
 }
 
 int ruleset_teardown(char **ret)

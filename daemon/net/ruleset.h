@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pure: what the daemon wants of nftables -> one text for libnftables, one transaction.
+ * Pure: what the daemon wants of nftables -> a text for libnftables (the base), or elements of the base's sets (a sandbox).
  *
- * nft/README.md has the names, nft/declaw-base.nft is the base. Golden files: tests/golden/ruleset-*.nft. All functions
- * return malloc'ed text; -EINVAL for what is not [a-z0-9] (sandboxes), no interface name, no MAC, no address: nothing
- * else gets into the text, so that it cannot be made to say something else.
+ * nft/README.md has the names, nft/declaw-base.nft is the base. Golden files: tests/golden/ruleset-*.nft. -EINVAL for what is
+ * not [a-z0-9] (sandboxes), no MAC, no address, and a tap that is not the sandbox's: nothing else gets to the kernel.
  */
 #ifndef DECLAW_RULESET_H
 #define DECLAW_RULESET_H
@@ -14,7 +13,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "net/elements.h"
+
 struct policy;
+
+#define RULESET_TAP_PREFIX "dcl"
+#define RULESET_ID_MAX 12u		/* of a short id: the interface's name has 15 */
+#define RULESET_PIECES_MAX 16384u	/* that a policy's ranges are cut into */
+#define RULESET_PINS_MAX 4096u		/* of one sandbox */
 
 /* The administrator's part of the base */
 struct firewall_config {
@@ -39,21 +45,24 @@ struct firewall_sandbox {
 	size_t n_pins;
 };
 
-/* Tables, map and base chains with their rules; sandboxes' chains and elements stay. Any number of times. */
-int ruleset_base(const struct firewall_config *config, char **ret);
-/* Chain sbx_<short_id> that counts and drops, reached from its tap. Any number of times. */
-int ruleset_close(const char *short_id, const char *tap, char **ret);
-/* The same chain with what the policy says, its sets included. Any number of times. */
-int ruleset_sandbox(const struct firewall_sandbox *sb, char **ret);
-/* The name of its set of pins */
-int ruleset_pin_set(const char *short_id, char **ret);
-/* Takes both away, whether they exist or not. */
-int ruleset_remove(const char *short_id, const char *tap, char **ret);
-/* The two that are answered with JSON */
-int ruleset_list(char **ret);
-int ruleset_show(const char *short_id, char **ret);
-int ruleset_teardown(char **ret);
+/* What becomes of a packet: its mark, and whose count of what it is */
+struct ruleset_verdict {
+	uint32_t mark;
+	const char *name;
+};
 
-#define RULESET_CHAIN_PREFIX "sbx_"
+extern const struct ruleset_verdict ruleset_verdicts[];	/* ends with mark 0 */
+
+/* Tables, sets and chains with their rules; elements stay. Any number of times. malloc'ed. */
+int ruleset_base(const struct firewall_config *config, char **ret);
+/* All that a sandbox with that policy has in the kernel, sorted. -E2BIG: too many ranges. -ENOSPC: too many pins */
+int ruleset_sandbox(const struct firewall_sandbox *sb, struct elems *ret);
+/* All that a closed one has: it is known, and gets nowhere */
+int ruleset_close(const char *short_id, const char *tap, struct elems *ret);
+int ruleset_pins(uint32_t addr, const struct firewall_pin *pins, size_t n, struct elems *ret);
+/* What the kernel made for it meanwhile */
+int ruleset_counts(const char *tap, struct elems *ret);
+bool ruleset_id_ok(const char *short_id);
+int ruleset_teardown(char **ret);
 
 #endif

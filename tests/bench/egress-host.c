@@ -11,7 +11,7 @@
  *	pin FIRST N NAME ADDR	ADDR+i is NAME's for sandbox i, for an hour
  *	pins I ROUNDS NAME ADDR	one address of one sandbox, again and again; {"us": [...]}
  *	again I ROUNDS NETWORK	one sandbox's policy, again and again; {"us": [...]}
- *	bare ROUNDS KIND	libnftables itself; KIND rule: one rule is replaced; text: what `again` of sandbox 0 runs
+ *	bare ROUNDS KIND	libnftables itself; KIND rule: one rule is replaced; text: the elements of sandbox 0
  *	remove FIRST N
  */
 #include <arpa/inet.h>
@@ -284,22 +284,22 @@ static void command_bare(unsigned int rounds, const char *kind)
 	static const char change[] = "flush chain inet bare c\nadd rule inet bare c counter drop\n";
 	const struct firewall_sandbox spec = spec_of(&guests[0]);
 	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-	char *text = NULL;
+	_cleanup_buf_ struct buf text = BUF_INIT(1 << 20);
+	_cleanup_elems_ struct elems v = { 0 };
 
 	if (!nft || nft_run_cmd_from_buffer(nft, prepare))
 		die("libnftables");
-	if (str_eq(kind, "text") && ruleset_sandbox(&spec, &text) < 0)
+	if (str_eq(kind, "text") && (ruleset_sandbox(&spec, &v) < 0 || elems_text(&v, &text) < 0))
 		die("text");
 	printf("{\"us\":[");
 	for (unsigned int k = 0; k < rounds; k++) {
 		double began = now_us();
 
-		if (nft_run_cmd_from_buffer(nft, text ?: change))
+		if (nft_run_cmd_from_buffer(nft, text.data ?: change))
 			die("libnftables");
 		printf("%s%.1f", k ? "," : "", now_us() - began);
 	}
 	puts("]}");
-	free(text);
 	nft_run_cmd_from_buffer(nft, "delete table inet bare\n");
 	nft_ctx_free(nft);
 }
@@ -388,7 +388,7 @@ int main(int argc, char **argv)
 	static const struct firewall_config config = { .network = NETWORK, .proxy_uid = WORKER_UID };
 	const uid_t uids[CHAN_ROLE_MAX] = { WORKER_UID, WORKER_UID };
 	char dir[] = "/tmp/egress-host-XXXXXX", path[64];
-	struct workers *workers;
+	struct workers *workers = NULL;
 
 	log_init(LOG_WARNING);
 	if (argc != 4 || !mkdtemp(dir) || chmod(dir, 0755) < 0) {

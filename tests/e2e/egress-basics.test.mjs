@@ -109,7 +109,9 @@ for line in sys.stdin:
 
 		const shown = assertOk(await get(`/sandboxes/${id}/network`));
 
-		assert.ok(shown.rules.some((r) => r.rule), 'the live rules with their counters');
+		assert.ok(shown.rules.some((r) => r.set === 'allow32' && r.elem.some((e) => e.endsWith(' . 9.9.9.9'))), 'the live ranges');
+		assert.ok(['forwarded', 'answered', 'denied'].every((name) => shown.rules.some((r) => r.counter === name && r.packets > 0)),
+			`and counters: ${JSON.stringify(shown.rules)}`);
 		assertOk(await patch(id, { allow_out: null }));
 		await check(sbx, [['198.51.100.9', 5000, 'open']]);
 		assertError(await patch(id, { allow_out: ['http://x'] }), 400);

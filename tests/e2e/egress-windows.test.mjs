@@ -84,9 +84,7 @@ act(file, 'before the sandbox knows who it is', { timeout: 4 * BOOT_MS, skip: !p
 
 			const { rules } = assertOk(await get(`/sandboxes/${sbx.sandboxId}/network`));
 
-			const spoofed = rules.map((r) => JSON.stringify(r)).find((r) => /"field":\s*"saddr"/.test(r) && /"protocol":\s*"ip"/.test(r));
-
-			assert.match(spoofed, /"packets":\s*[1-9]/, 'what it sent without an address of its own was seen and dropped');
+			assert.ok(rules.find((r) => r.counter === 'unknown').packets > 0, 'what it sent without an address of its own was seen and dropped');
 		});
 	}));
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * net/firewall in a kernel: what is loaded, what it drops, what it costs, in a network namespace of its own.
+ * net/firewall in a kernel: what the base is, what it drops, in a network namespace of its own. Policies: test-ruleset-apply.c.
  *
  * That the drops are the rules' doing is shown by the control at the end: after the teardown the very same frames
  * come through. For it the tap's other covers (NOARP, IPv6 off) are taken away by the test. Skipped without root.
@@ -18,104 +18,12 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#include "lib/cmd.h"
+#include "lib/firewall-fixture.h"
 #include "lib/jail.h"
-#include "lib/tap.h"
-#include "loop/workers.h"
-#include "net/firewall.h"
 #include "net/tap.h"
-#include "policy/policy.h"
-#include "util/macro.h"
-#include "util/str.h"
 
-#define ID "aaaaaaaaaa"
-#define TAP "dcl" ID
 #define STRAY "dclstray00000"
 #define PORT 4711
-
-static sd_event *event;
-static struct firewall *fw;
-static int n_answers, last_error;
-static size_t n_names;
-static char last_name[16], last_message[256];
-
-static void on_done(void *userdata _unused_, int error, const char *message)
-{
-	n_answers++;
-	last_error = error;
-	snprintf(last_message, sizeof(last_message), "%s", message);
-}
-
-static void on_list(void *userdata _unused_, int error, const char (*names)[16], size_t n)
-{
-	n_answers++;
-	last_error = error;
-	n_names = n;
-	snprintf(last_name, sizeof(last_name), "%s", n ? names[n - 1] : "");
-}
-
-static int answer(void)
-{
-	bool came = tap_wait(event, 20, n_answers > 0);
-
-	n_answers = 0;
-	return came ? last_error : -ETIMEDOUT;
-}
-
-#define PROXY_UID 4001
-#define RESOLVER_UID 4002
-#define UPSTREAM "10.9.9.53"
-
-static char upstream[] = UPSTREAM, *const upstreams[] = { upstream, NULL };
-static const struct firewall_config config = {
-	.network = "10.214.0.0/16", .proxy_uid = PROXY_UID, .resolver_uid = RESOLVER_UID, .upstream = upstreams,
-};
-
-static int setup_rules(void)
-{
-	firewall_setup(fw, &config, on_done, NULL);
-	return answer();
-}
-
-static int close_sandbox(const char *id, const char *tap)
-{
-	firewall_sandbox_close(fw, id, tap, on_done, NULL);
-	return answer();
-}
-
-static int remove_sandbox(const char *id, const char *tap)
-{
-	firewall_sandbox_remove(fw, id, tap, on_done, NULL);
-	return answer();
-}
-
-static int teardown(void)
-{
-	firewall_teardown(fw, on_done, NULL);
-	return answer();
-}
-
-static size_t list(void)
-{
-	firewall_list(fw, on_list, NULL);
-	return answer() == 0 ? n_names : (size_t)-1;
-}
-
-/* --- the ruleset as text --- */
-
-/* Handles say in which order things were made, which is not what is compared. */
-static char *ruleset(void)
-{
-	char *s = CMD("nft", "-j", "list", "ruleset"), *p;
-
-	while (s && (p = strstr(s, "\"handle\": "))) {
-		size_t n = strlen("\"handle\": ");
-
-		n += strspn(p + n, "0123456789, ");
-		memmove(p, p + n, strlen(p + n) + 1);
-	}
-	return s;
-}
 
 static void test_base_is_the_file(void)
 {
@@ -134,7 +42,7 @@ static void test_base_is_the_file(void)
 	ok(CMD_OK("nft", "flush", "ruleset"), "flushed");
 	ok(setup_rules() == 0, "what is built in is taken: %s", last_message);
 	built = ruleset();
-	ok(file && built && strstr(built, "sandboxes") && str_eq(file, built), "both give the same ruleset");
+	ok(file && built && strstr(built, "members") && str_eq(file, built), "both give the same ruleset");
 	if (!str_eq(file, built))
 		printf("# file %s\n# built %s\n", file, built);
 	ok(setup_rules() == 0, "set up again");
@@ -157,135 +65,14 @@ static void test_sandboxes(void)
 	ok(remove_sandbox(ID, TAP) == 0, "removing an unknown one is no error");
 	ok(close_sandbox(ID, TAP) == 0, "closed");
 	after = ruleset();
-	ok(strstr(after, "sbx_" ID) != NULL, "its chain is there");
+	ok(strstr(after, TAP) != NULL, "it is known");
 	ok(close_sandbox(ID, TAP) == 0 && setup_rules() == 0, "closed again, base set up again");
 	again = ruleset();
 	ok(str_eq(after, again), "nothing is there twice, the sandbox stayed");
 	ok(list() == 1 && str_eq(last_name, ID), "listed: %s", last_name);
-	ok(close_sandbox("no;such", TAP) == -EINVAL, "a bad name never gets to nft: %s", last_message);
+	ok(close_sandbox("no;such", TAP) == -EINVAL, "a bad name never gets to the kernel: %s", last_message);
 	ok(remove_sandbox(ID, TAP) == 0 && list() == 0, "removed");
 	free(TAKE_PTR(after));
-	after = ruleset();
-	ok(str_eq(before, after), "nothing of it is left");
-	ok(teardown() == 0, "taken down");
-}
-
-/* --- policies: the kernel takes each, any number of times, and nothing is left --- */
-
-static char last_json[65536];
-
-static void on_show(void *userdata _unused_, int error, const char *json)
-{
-	n_answers++;
-	last_error = error;
-	snprintf(last_json, sizeof(last_json), "%s", json ?: "");
-}
-
-static int set_policy(const char *network)
-{
-	json_object *o = json_tokener_parse(network);
-	const struct firewall_pin pins[] = { { 0xcb00710a, 60 }, { 0xcb00710b, 60 } };
-	struct firewall_sandbox spec = {
-		.short_id = ID, .tap = TAP, .mac = "02:00:00:00:00:07", .address = "10.214.0.7", .pins = pins,
-	};
-	struct policy *p = NULL;
-	char *detail = NULL;
-
-	if (policy_parse(o, false, &p, &detail) < 0)
-		return -EINVAL;
-	spec.policy = p;
-	spec.n_pins = policy_name_checked(p) ? 2 : 0;
-	firewall_sandbox_set(fw, &spec, on_done, NULL);
-	policy_free(p);
-	json_object_put(o);
-	return answer();
-}
-
-/* What waits is run together; one that cannot be spoils nothing for the others, and nothing of it is left. */
-static int together_errors[6];
-
-static void on_together(void *userdata, int error, const char *message _unused_)
-{
-	*(int *)userdata = error;
-	n_answers++;
-}
-
-static void test_together(void)
-{
-	static struct firewall_pin too_many[5000];
-	json_object *o = json_tokener_parse("{'allow_out':['a.example.com']}");
-	struct policy *p = NULL;
-	char *detail = NULL;
-	size_t set = 0;
-
-	ok(policy_parse(o, false, &p, &detail) == 0, "a policy");
-	ok(setup_rules() == 0, "set up");
-	for (uint32_t i = 0; i < ELEMENTSOF(too_many); i++)
-		too_many[i] = (struct firewall_pin){ 0xcb007200 + i, 60 };
-	for (int i = 0; i < 6; i++) {
-		char id[16], tap[16];
-		const struct firewall_sandbox spec = { .short_id = id, .tap = tap, .mac = "02:00:00:00:00:07",
-			.address = "10.214.0.7", .policy = p, .pins = too_many, .n_pins = i == 3 ? ELEMENTSOF(too_many) : 1 };
-
-		together_errors[i] = 1;
-		/* the fifth is the second one's once more */
-		snprintf(id, sizeof(id), "together%02d", i == 4 ? 1 : i);
-		snprintf(tap, sizeof(tap), "dcltogeth%02d", i == 4 ? 1 : i);
-		firewall_sandbox_set(fw, &spec, on_together, &together_errors[i]);
-	}
-	ok(tap_wait(event, 60, n_answers == 6), "all are answered");
-	n_answers = 0;
-	for (int i = 0; i < 6; i++)
-		set += together_errors[i] == 0;
-	ok(set == 5 && together_errors[3] < 0, "all but the one with too many addresses: %zu, %d", set, together_errors[3]);
-	ok(list() == 4, "four of them are there");
-	for (int i = 0; i < 6; i++) {
-		char id[16], tap[16];
-
-		snprintf(id, sizeof(id), "together%02d", i);
-		snprintf(tap, sizeof(tap), "dcltogeth%02d", i);
-		firewall_sandbox_remove(fw, id, tap, on_together, &together_errors[i]);
-	}
-	ok(tap_wait(event, 60, n_answers == 6), "all are removed");
-	n_answers = 0;
-	ok(list() == 0, "none is left");
-	ok(teardown() == 0, "taken down");
-	policy_free(p);
-	json_object_put(o);
-}
-
-static void test_policies(void)
-{
-	static const char *const networks[] = {
-		"{}", "{'deny_out':['*']}", "{'allow_out':['203.0.113.0/24','203.0.113.7','203.0.112.0/23']}",
-		"{'allow_out':['a.example.com','203.0.113.7']}", "{'deny_out':['203.0.113.0/24','203.0.113.0/25']}",
-		"{'deny_out':['evil.example.com']}",
-	};
-	const struct firewall_pin pin = { 0xcb007163, 90 };
-	_cleanup_free_ char *before = NULL, *after = NULL;
-
-	ok(setup_rules() == 0, "set up");
-	before = ruleset();
-	for (size_t i = 0; i < ELEMENTSOF(networks); i++) {
-		_cleanup_free_ char *once = NULL, *twice = NULL;
-
-		ok(set_policy(networks[i]) == 0, "%s: %s", networks[i], last_message);
-		once = ruleset();
-		ok(set_policy(networks[i]) == 0, "again: %s", last_message);
-		twice = ruleset();
-		/* but for what a pin has left of its life */
-		ok(strlen(once) + 16 > strlen(twice) && strlen(twice) + 16 > strlen(once), "nothing is there twice");
-	}
-	firewall_pin(fw, ID, &pin, 1, on_done, NULL);
-	ok(answer() == 0, "a pin: %s", last_message);
-	firewall_pin(fw, ID, &pin, 1, on_done, NULL);
-	ok(answer() == 0, "once more");
-	firewall_show(fw, ID, on_show, NULL);
-	ok(answer() == 0 && strstr(last_json, "203.0.113.99") && strstr(last_json, "203.0.113.10") && strstr(last_json, "counter"),
-	   "shown with its counters and pins");
-	firewall_pin(fw, "bbbbbbbbbb", &pin, 1, on_done, NULL);
-	ok(answer() == -ENOENT, "a pin for nobody: %s", last_message);
-	ok(remove_sandbox(ID, TAP) == 0, "removed: %s", last_message);
 	after = ruleset();
 	ok(str_eq(before, after), "nothing of it is left");
 	ok(teardown() == 0, "taken down");
@@ -476,9 +263,11 @@ static void test_packets(void)
 	ok(CMD_OK("ip", "route", "add", "10.8.0.0/24", "dev", TAP), "a way back for answers");
 	ok(setup_rules() == 0 && close_sandbox(ID, TAP) == 0, "the rules alone");
 	test_closed(&n, sock, "closed sandbox");
-	ok(counted("sbx_" ID), "its chain counted them");
+	firewall_show(fw, ID, on_show, NULL);
+	ok(answer() == 0 && strstr(last_json, "\"unknown\",\"packets\":1,") && strstr(last_json, "\"ipv6\",\"packets\":1,"),
+	   "they were counted: %s", last_json);
 	test_closed(&stray, sock, "no element");
-	ok(counted("sandbox"), "the default counted them");
+	ok(counted("dropped"), "the default counted them");
 	ok(!counted("input"), "none got as far as input");
 	ok(remove_sandbox(ID, TAP) == 0, "the sandbox's rules go, the tap stays");
 	test_closed(&n, sock, "removed sandbox");
@@ -494,43 +283,6 @@ static void test_packets(void)
 	close(stray.fd);
 	close(sock);
 	ok(tap_remove(TAP) == 0 && tap_remove(STRAY) == 0 && tap_remove(STRAY) == 0, "taps removed, one of them twice");
-}
-
-/* --- cost --- */
-
-static void test_many(void)
-{
-	enum { N = 400, MORE = 50 };
-	char id[16], tap[20];
-	double t, add, del;
-	int bad = 0;
-
-	ok(setup_rules() == 0, "set up");
-	t = tap_seconds();
-	for (int i = 0; i < N + MORE; i++) {
-		snprintf(id, sizeof(id), "s%09d", i);
-		snprintf(tap, sizeof(tap), "dcl%s", id);
-		bad += close_sandbox(id, tap) != 0;
-		if (i == N - 1)
-			t = tap_seconds();
-	}
-	add = (tap_seconds() - t) / MORE;
-	ok(bad == 0 && list() == N + MORE, "%d sandboxes", N + MORE);
-	t = tap_seconds();
-	for (int i = 0; i < MORE; i++) {
-		snprintf(id, sizeof(id), "s%09d", i);
-		snprintf(tap, sizeof(tap), "dcl%s", id);
-		bad += remove_sandbox(id, tap) != 0;
-	}
-	del = (tap_seconds() - t) / MORE;
-	ok(bad == 0, "with %d sandboxes: close %.2f ms, remove %.2f ms", N, add * 1e3, del * 1e3);
-	t = tap_seconds();
-	bad = list() != N;
-	ok(!bad, "list: %.1f ms", (tap_seconds() - t) * 1e3);
-	t = tap_seconds();
-	bad = setup_rules();
-	ok(bad == 0, "setting up the base again: %.1f ms", (tap_seconds() - t) * 1e3);
-	ok(list() == N, "which keeps the sandboxes");
 }
 
 static void test_free(struct workers *w)
@@ -552,25 +304,10 @@ static void test_free(struct workers *w)
 
 int main(void)
 {
-	struct workers *w = NULL;
-	int r;
-
-	if (geteuid() != 0 || access("/usr/sbin/nft", X_OK) < 0 || access("/dev/net/tun", F_OK) < 0)
-		tap_skip("needs root, nft and /dev/net/tun");
-	r = jail_enter();
-	if (r < 0)
-		tap_skip("namespaces: %s", strerror(-r));
-	if (sd_event_new(&event) < 0 || workers_new(event, 0, &w) < 0 || firewall_new(w, &fw) < 0)
-		return EXIT_FAILURE;
+	fixture_open();
 	test_base_is_the_file();
 	test_sandboxes();
-	test_policies();
-	test_together();
 	test_packets();
-	test_many();
-	test_free(w);
-	firewall_free(fw);
-	workers_free(w);
-	sd_event_unref(event);
-	return tap_done();
+	test_free(fixture_workers);
+	return fixture_close();
 }

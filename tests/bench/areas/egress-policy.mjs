@@ -21,6 +21,7 @@ async function applyRound(world, samples) {
 	const few = {}, many = {};
 	const measure = async (into) => {
 		into.apply = p50(await world.host('again', 0, samples, policies.names));
+		into.both = p50(await world.host('again', 0, samples, policies.both));
 		into.text = p50(await world.host('bare', samples, 'text'));
 		into.rule = p50(await world.host('bare', samples, 'rule'));
 		into.pin = p50(await world.host('pins', 0, samples, NAME, origin('ours')));
@@ -29,7 +30,7 @@ async function applyRound(world, samples) {
 	await world.host('set', 0, 1, policies.names);
 	await measure(few);
 	few.memory = memory(world);
-	await world.host('set', 1, MANY - 1, policies.names);
+	await world.host('set', 1, MANY - 1, policies.both);
 	await measure(many);
 	many.memory = memory(world);
 	await world.host('remove', 1, MANY - 1);
@@ -53,7 +54,8 @@ async function applying(bench) {
 		rounds.push(await applyRound(world, bench.samples(50)));
 
 	const of = (fn) => median(rounds.map(fn));
-	const texts = { apply: 'a policy, as declawd applies it', text: 'the same text, given to libnftables', rule: 'one rule of another table, by libnftables',
+	const texts = { apply: 'a policy with names, as declawd applies it', both: 'one with names and ranges (22 elements)',
+		text: 'the same elements as text, given to libnftables', rule: 'one rule of another table, by libnftables',
 		pin: 'an address of a name' };
 	const each = (fn) => of(fn) / (MANY - 1) / 1024;
 
@@ -62,6 +64,7 @@ async function applying(bench) {
 	bench.figure('one policy applied / one rule by libnftables, 1 sandbox', of((r) => r.few.apply / r.few.rule), 'ratio', { baseline: 1, must: '<= 3', aim: '<= 1.5' });
 	bench.figure(`one policy applied / one rule by libnftables, ${MANY} sandboxes`, of((r) => r.many.apply / r.many.rule), 'ratio', { baseline: 1, must: '<= 3', aim: '<= 1.5' });
 	bench.figure(`one policy applied, ${MANY} sandboxes / 1`, of((r) => r.many.apply / r.few.apply), 'ratio', { baseline: 1, must: '<= 1.2', aim: '<= 1.05' });
+	bench.figure(`one policy with ranges applied, ${MANY} sandboxes / 1`, of((r) => r.many.both / r.few.both), 'ratio', { baseline: 1, must: '<= 1.2', aim: '<= 1.05' });
 	bench.figure(`one address pinned, ${MANY} sandboxes / 1`, of((r) => r.many.pin / r.few.pin), 'ratio', { baseline: 1, must: '<= 1.2', aim: '<= 1.05' });
 	bench.figure('memory of one more restricted sandbox: proxy and resolver', each((r) => r.many.memory.workers - r.few.memory.workers), 'KiB');
 	bench.figure('memory of one more restricted sandbox: kernel', each((r) => r.many.memory.kernel - r.few.memory.kernel), 'KiB');
@@ -97,6 +100,16 @@ async function change(world, n) {
 	const last = await ended();
 
 	return { force: (done - began) / 1e3, closed: (last - began) / 1e3, both: (Math.max(done, last) - began) / 1e3 };
+}
+
+// --- a parked sandbox is given to somebody: addresses of its interface, neighbour, route, rules ---
+
+async function slots(bench, world) {
+	const rounds = [];
+
+	for (let i = 0; i < Math.max(5, bench.pairs); i++)
+		rounds.push(p50(await world.host('again', 0, bench.samples(50), policies.both)) / 1e3);
+	bench.figure('network part of a create from a parked sandbox, p50', median(rounds), 'ms', { must: '<= 1', aim: '<= 0.5' });
 }
 
 // --- a flood ---
@@ -147,5 +160,6 @@ export async function run(bench) {
 		.map(([text, which]) => [text, of(which, 'force').toFixed(1), of(which, 'closed').toFixed(1)]));
 	bench.figure(`a policy of ${SANDBOXES} changes: in force, old flows closed`, of('one', 'both'), 'ms', { must: '<= 100', aim: '<= 20' });
 	bench.figure(`${SANDBOXES} policies of ${SANDBOXES} change: in force, old flows closed`, of('all', 'both'), 'ms', { must: '<= 100', aim: '<= 20' });
+	await slots(bench, world);
 	await floods(bench, world);
 }

@@ -28,6 +28,7 @@ const TAP_MAC = '02:de:c1:aa:00:01';
 export const NAME = 'api.allowed.test';
 export const policies = {
 	names: { allow_out: [NAME, '*.wild.test'] },
+	both: { allow_out: [NAME, '*.wild.test', '9.9.9.9', '8.8.8.0/24', '140.82.112.0/20'] },
 	ranges: { allow_out: ['203.0.113.0/24'] },
 	nothing: { deny_out: ['*'] },
 };

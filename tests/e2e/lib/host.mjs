@@ -51,7 +51,7 @@ export async function marksOf(id) {
 		'systemctl': units.includes(scopeOf(id)),
 		'systemd-cgls': tree.includes(scopeOf(id)),
 		'virsh list': domains.includes(id),
-		'nft list ruleset': rules.includes(`sbx_${short}`),
+		'nft list ruleset': rules.includes(`dcl${short}`),
 		'ip link': links.includes(`dcl${short}`),
 		// The record of a killed sandbox stays readable for a while, by design: it is no leak.
 		'files': files.split('\n').filter((f) => f && !f.startsWith('/var/lib/declaw/ended/')),

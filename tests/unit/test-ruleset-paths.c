@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which way packets of each policy go, and their answers, in a kernel: a tap whose guest is this test, and another for the
+ * rest of the world. What became of a packet is what was counted for its sandbox. Skipped without root.
+ */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <netinet/if_ether.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+#include "lib/firewall-fixture.h"
+#include "net/tap.h"
+
+#define GUEST "10.214.0.7"
+#define GUEST_MAC "02:00:00:00:00:07"
+#define WAN "wan0"
+#define WAN_ADDRESS "192.0.2.1"
+#define WAN_MAC "02:00:00:00:00:fe"
+
+enum { SYN = 0x02, ACK = 0x10 };
+
+struct packet {
+	struct ether_header eth;
+	struct iphdr ip;
+	union {
+		struct udphdr udp;
+		struct tcphdr tcp;
+	};
+} __attribute__((packed));
+
+static int guest, wan;
+
+static int nic_open(const char *name)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
+	return ioctl(fd, TUNSETIFF, &ifr) == 0 ? fd : -1;
+}
+
+static uint32_t sum_words(const void *data, size_t len, uint32_t sum)
+{
+	const uint8_t *p = data;
+
+	for (size_t i = 0; i + 1 < len; i += 2)
+		sum += (uint32_t)(p[i] << 8 | p[i + 1]);
+	return sum;
+}
+
+static uint16_t checksum(uint32_t sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return htons((uint16_t)~(sum + (sum >> 16)));
+}
+
+static void seal(struct packet *p, size_t payload)
+{
+	p->ip.check = 0;
+	p->ip.tot_len = htons((uint16_t)(sizeof(p->ip) + payload));
+	p->ip.check = checksum(sum_words(&p->ip, sizeof(p->ip), 0));
+	if (p->ip.protocol != IPPROTO_TCP)
+		return;
+	p->tcp.check = 0;
+	p->tcp.check = checksum(sum_words(&p->tcp, payload, sum_words(&p->ip.saddr, 8, IPPROTO_TCP + (uint32_t)payload)));
+}
+
+static struct packet packet_to(const char *to, uint8_t protocol, uint16_t port, uint8_t flags)
+{
+	struct packet p = {
+		.eth.ether_type = htons(ETHERTYPE_IP),
+		.ip = { .version = 4, .ihl = 5, .ttl = 64, .protocol = protocol, .saddr = inet_addr(GUEST), .daddr = inet_addr(to) },
+	};
+
+	memcpy(p.eth.ether_shost, "\x02\x00\x00\x00\x00\x07", ETH_ALEN);
+	memcpy(p.eth.ether_dhost, "\x02\xde\xc1\xaa\x00\x01", ETH_ALEN);
+	if (protocol == IPPROTO_TCP) {
+		p.tcp = (struct tcphdr){ .source = htons(4000), .dest = htons(port), .doff = 5, .window = htons(1000) };
+		((uint8_t *)&p.tcp)[13] = flags;
+	} else {
+		p.udp = (struct udphdr){ .source = htons(4000), .dest = htons(port), .len = htons(sizeof(p.udp)) };
+	}
+	return p;
+}
+
+static void nic_send(int fd, struct packet *p)
+{
+	size_t payload = p->ip.protocol == IPPROTO_TCP ? sizeof(p->tcp) : sizeof(p->udp);
+
+	seal(p, payload);
+	if (write(fd, p, sizeof(p->eth) + sizeof(p->ip) + payload) < 0)
+		printf("# write: %m\n");
+}
+
+/* An IPv4 packet with that source or destination port; false when none comes within half a second */
+static bool nic_hear(int fd, uint16_t port, struct packet *ret)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	char frame[2048];
+
+	while (poll(&p, 1, 500) > 0) {
+		ssize_t n = read(fd, frame, sizeof(frame));
+
+		memcpy(ret, frame, sizeof(*ret));
+		if (n >= (ssize_t)(sizeof(ret->eth) + sizeof(ret->ip) + sizeof(ret->udp)) && ret->eth.ether_type == htons(ETHERTYPE_IP) &&
+		    ret->ip.protocol == IPPROTO_UDP && (ret->udp.source == htons(port) || ret->udp.dest == htons(port)))
+			return true;
+	}
+	return false;
+}
+
+static int set_policy(const char *network)
+{
+	static const struct firewall_pin pins[] = { { 0xcb00710a, 60 } };
+	struct policy *p = policy_of(network);
+	const struct firewall_sandbox spec = {
+		.short_id = ID, .tap = TAP, .mac = GUEST_MAC, .address = GUEST, .policy = p, .pins = pins,
+		.n_pins = policy_name_checked(p) ? ELEMENTSOF(pins) : 0,
+	};
+
+	firewall_sandbox_set(fw, &spec, on_done, NULL);
+	policy_free(p);
+	return answer();
+}
+
+/* What a packet was counted as: exactly one of them, once */
+static const char *became(struct packet *p)
+{
+	const struct ruleset_verdict *v;
+	const char *what = NULL;
+	long before[32];
+
+	show(ID);
+	for (v = ruleset_verdicts; v->mark; v++)
+		before[v - ruleset_verdicts] = count_of(v->name);
+	nic_send(guest, p);
+	show(ID);
+	for (v = ruleset_verdicts; v->mark; v++) {
+		long more = count_of(v->name) - before[v - ruleset_verdicts];
+
+		if (more == 0)
+			continue;
+		if (more > 1 || what)
+			return "several";
+		what = v->name;
+	}
+	return what ?: "nothing";
+}
+
+/* --- out --- */
+
+static void test_ways(void)
+{
+	static const char ranges[] = "{'allow_out':['203.0.113.0/24','140.82.112.0/20','8.0.0.0/7','9.9.9.9','34.5.0.0/16']}";
+	static const char names[] = "{'allow_out':['a.example.com','203.0.114.0/24']}";
+	static const char denied[] = "{'deny_out':['203.0.113.0/25','100.128.0.0/9','9.9.9.9','34.5.0.0/16']}";
+	static const char denied_names[] = "{'deny_out':['evil.example.com','198.51.100.0/24']}";
+	static const char nothing[] = "{'deny_out':['*']}";
+	static const struct {
+		const char *policy, *to;
+		uint8_t protocol;
+		uint16_t port;
+		uint8_t flags;
+		const char *what;
+	} ways[] = {
+		{ "{}", "203.0.113.9", IPPROTO_UDP, 4000, 0, "forwarded" }, { "{}", "203.0.113.9", IPPROTO_TCP, 80, SYN, "forwarded" },
+		{ "{}", "169.254.169.254", IPPROTO_TCP, 80, SYN, "never" }, { "{}", "192.168.1.1", IPPROTO_TCP, 80, SYN, "private" },
+		{ "{}", "10.214.0.8", IPPROTO_UDP, 80, 0, "never" }, { "{}", WAN_ADDRESS, IPPROTO_TCP, 22, SYN, "never" },
+		{ "{}", "8.8.8.8", IPPROTO_UDP, 53, 0, "resolver" }, { "{}", "8.8.8.8", IPPROTO_TCP, 53, SYN, "forwarded" },
+		{ "{}", "10.214.0.1", IPPROTO_TCP, 53, SYN, "resolver" }, { "{}", "203.0.113.9", 47, 0, 0, "malformed" },
+		{ nothing, "203.0.113.9", IPPROTO_UDP, 4000, 0, "denied" }, { nothing, "8.8.8.8", IPPROTO_UDP, 53, 0, "resolver" },
+		{ nothing, "8.8.8.8", IPPROTO_TCP, 53, SYN, "denied" }, { nothing, "203.0.113.10", IPPROTO_TCP, 443, ACK, "denied" },
+		{ ranges, "203.0.113.255", IPPROTO_UDP, 4000, 0, "forwarded" }, { ranges, "203.0.114.0", IPPROTO_UDP, 4000, 0, "denied" },
+		{ ranges, "140.82.127.255", IPPROTO_TCP, 80, ACK, "forwarded" }, { ranges, "140.82.128.0", IPPROTO_TCP, 80, ACK, "denied" },
+		{ ranges, "9.255.255.255", IPPROTO_TCP, 80, SYN, "forwarded" }, { ranges, "7.255.255.255", IPPROTO_TCP, 80, SYN, "denied" },
+		{ ranges, "34.5.6.7", IPPROTO_TCP, 80, SYN, "forwarded" }, { ranges, "34.6.5.7", IPPROTO_TCP, 80, SYN, "denied" },
+		{ denied, "203.0.113.127", IPPROTO_UDP, 4000, 0, "denied" }, { denied, "203.0.113.128", IPPROTO_UDP, 4000, 0, "forwarded" },
+		{ denied, "100.255.0.1", IPPROTO_UDP, 4000, 0, "denied" }, { denied, "101.0.0.1", IPPROTO_UDP, 4000, 0, "forwarded" },
+		{ denied, "9.9.9.9", IPPROTO_TCP, 80, SYN, "denied" }, { denied, "34.5.255.255", IPPROTO_TCP, 80, SYN, "denied" },
+		{ names, "203.0.113.10", IPPROTO_TCP, 443, SYN, "proxied" }, { names, "203.0.113.11", IPPROTO_TCP, 443, SYN, "denied" },
+		{ names, "203.0.113.10", IPPROTO_UDP, 443, 0, "denied" }, { names, "203.0.113.11", IPPROTO_TCP, 443, ACK, "proxied" },
+		{ names, "203.0.113.11", IPPROTO_TCP, 443, SYN | ACK, "proxied" }, { names, "203.0.114.9", IPPROTO_UDP, 443, 0, "forwarded" },
+		{ names, "203.0.114.9", IPPROTO_TCP, 443, SYN, "forwarded" }, { names, "203.0.113.10", IPPROTO_TCP, 443, SYN | 1, "denied" },
+		{ denied_names, "203.0.113.10", IPPROTO_TCP, 443, SYN, "proxied" }, { denied_names, "203.0.113.11", IPPROTO_TCP, 443, SYN, "denied" },
+		{ denied_names, "198.51.100.1", IPPROTO_TCP, 443, ACK, "denied" }, { denied_names, "198.51.101.1", IPPROTO_UDP, 443, 0, "denied" },
+	};
+
+	for (size_t i = 0; i < ELEMENTSOF(ways); i++) {
+		struct packet p = packet_to(ways[i].to, ways[i].protocol, ways[i].port, ways[i].flags);
+		const char *what;
+
+		if (set_policy(ways[i].policy) < 0)
+			printf("# %s: %s\n", ways[i].policy, last_message);
+		what = became(&p);
+		ok(str_eq(what, ways[i].what), "%s: %s port %u: %s", ways[i].policy, ways[i].to, ways[i].port, what);
+	}
+}
+
+/* Who is not who it says does not exist */
+static void test_strangers(void)
+{
+	struct packet p = packet_to("203.0.113.9", IPPROTO_UDP, 4000, 0);
+
+	ok(set_policy("{}") == 0, "open");
+	p.ip.saddr = inet_addr("10.214.0.8");
+	ok(str_eq(became(&p), "unknown"), "another's address");
+	p = packet_to("203.0.113.9", IPPROTO_UDP, 4000, 0);
+	p.eth.ether_shost[5] = 8;
+	ok(str_eq(became(&p), "unknown"), "another MAC");
+	p = packet_to("203.0.113.9", IPPROTO_UDP, 4000, 0);
+	p.ip.frag_off = htons(0x2000);
+	ok(str_eq(became(&p), "malformed"), "a first fragment");
+	p.ip.frag_off = htons(0x0010);
+	ok(str_eq(became(&p), "malformed"), "a later one");
+	firewall_sandbox_close(fw, ID, TAP, on_done, NULL);
+	ok(answer() == 0, "closed");
+	p = packet_to("203.0.113.9", IPPROTO_UDP, 4000, 0);
+	ok(str_eq(became(&p), "unknown"), "all of a closed one's");
+	ok(set_policy("{}") == 0 && str_eq(became(&p), "forwarded"), "open again");
+}
+
+/* --- and back --- */
+
+/* A question that leaves, and where its answer must go; false when it does not leave */
+static bool leaves(const char *to, struct packet *ret)
+{
+	struct packet p = packet_to(to, IPPROTO_UDP, 4001, 0), out;
+
+	nic_send(guest, &p);
+	if (!nic_hear(wan, 4001, &out))
+		return false;
+	*ret = out;
+	memcpy(ret->eth.ether_shost, out.eth.ether_dhost, ETH_ALEN);
+	memcpy(ret->eth.ether_dhost, out.eth.ether_shost, ETH_ALEN);
+	ret->ip.saddr = out.ip.daddr;
+	ret->ip.daddr = out.ip.saddr;
+	ret->ip.ttl = 64;
+	ret->udp = (struct udphdr){ .source = out.udp.dest, .dest = out.udp.source, .len = htons(sizeof(out.udp)) };
+	return out.ip.saddr == inet_addr(WAN_ADDRESS);
+}
+
+static bool arrives(struct packet p)
+{
+	struct packet in;
+
+	nic_send(wan, &p);
+	return nic_hear(guest, 4001, &in) && in.ip.saddr == p.ip.saddr && in.ip.daddr == inet_addr(GUEST);
+}
+
+static void test_answers(void)
+{
+	static const struct {
+		const char *policy;
+		bool comes;
+	} later[] = {
+		{ "{}", true }, { "{'deny_out':['*']}", false }, { "{'allow_out':['203.0.113.0/24']}", true },
+		{ "{'allow_out':['203.0.114.0/24']}", false }, { "{'deny_out':['203.0.113.9']}", false },
+		{ "{'deny_out':['203.0.112.0/24']}", true }, { "{'allow_out':['203.0.113.8/29']}", true },
+		{ "{'allow_out':['203.0.0.0/16']}", true }, { "{'allow_out':['200.0.0.0/6']}", true },
+		{ "{'deny_out':['203.0.0.0/16']}", false }, { "{'deny_out':['200.0.0.0/6']}", false },
+		{ "{'deny_out':['203.0.113.0/24']}", false }, { "{'allow_out':['a.example.com']}", false },
+		{ "{'allow_out':['a.example.com','203.0.113.9']}", true }, { "{'deny_out':['evil.example.com']}", false },
+	};
+	struct packet packet;
+
+	ok(set_policy("{}") == 0 && leaves("203.0.113.9", &packet), "a packet leaves, masqueraded");
+	for (size_t i = 0; i < ELEMENTSOF(later); i++) {
+		ok(set_policy(later[i].policy) == 0 && arrives(packet) == later[i].comes, "%s: the far end %s", later[i].policy,
+		   later[i].comes ? "is heard" : "is silenced");
+		show(ID);
+	}
+	ok(count_of("answered") > 0 && count_of("silenced") > 0, "both are counted");
+	ok(remove_sandbox(ID, TAP) == 0 && !arrives(packet), "the removed one's is silenced");
+}
+
+static bool world(void)
+{
+	return CMD_OK("ip", "link", "set", "lo", "up") && tap_forwarding() == 0 && tap_create(TAP, 0) == 0 &&
+	       CMD_OK("ip", "tuntap", "add", "dev", WAN, "mode", "tap") && (guest = nic_open(TAP)) >= 0 && (wan = nic_open(WAN)) >= 0 &&
+	       CMD_OK("ip", "addr", "add", WAN_ADDRESS "/24", "dev", WAN) && CMD_OK("ip", "link", "set", WAN, "up") &&
+	       CMD_OK("ip", "neigh", "add", "192.0.2.254", "lladdr", WAN_MAC, "dev", WAN, "nud", "permanent") &&
+	       CMD_OK("ip", "route", "add", "default", "via", "192.0.2.254") &&
+	       tap_network(TAP, "10.214.0.1", GUEST, GUEST_MAC) == 0;
+}
+
+int main(void)
+{
+	fixture_open();
+	ok(setup_rules() == 0 && world(), "a guest and a world");
+	test_ways();
+	test_strangers();
+	test_answers();
+	close(guest);
+	close(wan);
+	ok(tap_remove(TAP) == 0, "removed");
+	return fixture_close();
+}
