@@ -21,6 +21,8 @@ struct call {
 		virt_done_fn done;
 		virt_create_fn create;
 		virt_list_fn list;
+		virt_copied_fn copied;
+		virt_settled_fn settled;
 	} fn;
 	void *userdata;
 };
@@ -37,6 +39,13 @@ static void call_answer(struct call *c, int error)
 	case WORK_RESTORE:
 	case WORK_FORK:
 		c->fn.create(c->userdata, error, message, over ? w->pid : 0);
+		break;
+	case WORK_COPY:
+	case WORK_COPY_FINISH:
+		c->fn.copied(c->userdata, error, message, over ? w->usec : 0);
+		break;
+	case WORK_SETTLE:
+		c->fn.settled(c->userdata, error, message, over && w->switched);
 		break;
 	case WORK_LIST:
 		c->fn.list(c->userdata, error, over ? w->domains : NULL, over ? w->n_domains : 0);
@@ -188,6 +197,44 @@ void virt_domain_fork(struct virt *v, const char *name, const char *xml, const c
 void virt_domain_export(struct virt *v, const char *name, const char *state, virt_done_fn fn, void *userdata)
 {
 	simple_call(v, WORK_EXPORT, name, NULL, state, fn, userdata);
+}
+
+static void copy_call(struct virt *v, enum work_op op, const char *name, const char *receiver, const char *overlay,
+		      uint64_t usec, virt_copied_fn fn, void *userdata)
+{
+	struct call *c = call_new(v, op, name, receiver, overlay, userdata);
+
+	if (!c) {
+		fn(userdata, -ENOMEM, strerror(ENOMEM), 0);
+		return;
+	}
+	c->work.usec = usec;
+	c->fn.copied = fn;
+	submit(v, c);
+}
+
+void virt_domain_copy(struct virt *v, const char *name, const char *receiver, const char *overlay, virt_copied_fn fn,
+		      void *userdata)
+{
+	copy_call(v, WORK_COPY, name, receiver, overlay, 0, fn, userdata);
+}
+
+void virt_domain_copy_finish(struct virt *v, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
+			     void *userdata)
+{
+	copy_call(v, WORK_COPY_FINISH, name, receiver, NULL, usec, fn, userdata);
+}
+
+void virt_domain_settle(struct virt *v, const char *name, const char *overlay, virt_settled_fn fn, void *userdata)
+{
+	struct call *c = call_new(v, WORK_SETTLE, name, NULL, overlay, userdata);
+
+	if (!c) {
+		fn(userdata, -ENOMEM, strerror(ENOMEM), false);
+		return;
+	}
+	c->fn.settled = fn;
+	submit(v, c);
 }
 
 void virt_domain_restore(struct virt *v, const char *name, const char *path, const char *xml, virt_create_fn fn,

@@ -114,20 +114,29 @@ static void section_cpu(struct buf *b, int *r, const struct dom_spec *s)
 	    "  <on_crash>destroy</on_crash>\n");
 }
 
+static void backing_layer(struct buf *b, int *r, const char *path)
+{
+	put(b, r,
+	    "      <backingStore type='file'>\n"
+	    "        <format type='qcow2'/>\n"
+	    "        <source file='%'/>\n", path);
+}
+
 static void backing_chain(struct buf *b, int *r, const struct dom_spec *s)
 {
+	size_t n = 0;
+
+	for (; s->layers && s->layers[n]; n++)
+		backing_layer(b, r, s->layers[n]);
 	if (s->frozen)
-		put(b, r,
-		    "      <backingStore type='file'>\n"
-		    "        <format type='qcow2'/>\n"
-		    "        <source file='%'/>\n", s->frozen);
+		backing_layer(b, r, s->frozen);
 	put(b, r,
 	    "      <backingStore type='file'>\n"
 	    "        <format type='raw'/>\n"
 	    "        <source file='%'/>\n"
 	    "        <backingStore/>\n"
 	    "      </backingStore>\n", s->backing);
-	if (s->frozen)
+	for (n += s->frozen != NULL; n > 0; n--)
 		put(b, r, "      </backingStore>\n");
 }
 
@@ -195,22 +204,20 @@ static void section_devices(struct buf *b, int *r, const struct dom_spec *s)
 }
 
 /*
- * The last -machine wins over what libvirt says about the memory; its name is part of the device state, so a restored
- * clone keeps it.
+ * The last -machine wins over what libvirt says about the memory; its name is part of the device state, so all guests
+ * have the same one: what is copied out of any can be cloned or restored.
  */
 static void section_memory(struct buf *b, int *r, const struct dom_spec *s)
 {
-	const bool file = s->memory != DOM_MEMORY_RESTORED;
+	const bool file = s->memory != DOM_MEMORY_RESTORED && s->memory != DOM_MEMORY_PLAIN;
 
-	if (s->memory == DOM_MEMORY_PLAIN)
-		return;
 	put(b, r, "  <qemu:commandline>\n    <qemu:arg value='-object'/>\n    <qemu:arg value='memory-backend-%,id=declaw-ram",
 	    file ? "file" : "ram");
 	if (file)
-		put(b, r, ",mem-path=%,share=%", s->memory_file, s->memory == DOM_MEMORY_TEMPLATE ? "on" : "off");
+		put(b, r, ",mem-path=%,share=%", s->memory_file, s->memory == DOM_MEMORY_CLONE ? "off" : "on");
 	put_number(b, r, ",size=", s->memory_bytes, "'/>\n");
 	put(b, r, "    <qemu:arg value='-machine'/>\n    <qemu:arg value='memory-backend=declaw-ram'/>\n");
-	if (s->memory == DOM_MEMORY_CLONE)
+	if (s->memory == DOM_MEMORY_CLONE || s->memory == DOM_MEMORY_RECEIVER)
 		put(b, r, "    <qemu:arg value='-incoming'/>\n    <qemu:arg value='defer'/>\n");
 	put(b, r, "  </qemu:commandline>\n");
 }

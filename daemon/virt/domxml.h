@@ -11,7 +11,8 @@ enum dom_memory {
 	DOM_MEMORY_PLAIN,
 	DOM_MEMORY_TEMPLATE,	/* a file, written by this guest: clones are made of it */
 	DOM_MEMORY_CLONE,	/* the same file, copied on write; waits for its device state */
-	DOM_MEMORY_RESTORED,	/* a clone that libvirt restores: its own, under the name it had in a clone */
+	DOM_MEMORY_RESTORED,	/* what libvirt restores: its own, under the name that all guests' memory has */
+	DOM_MEMORY_RECEIVER,	/* a file that another guest's memory is copied into; never runs */
 };
 
 struct dom_spec {
@@ -23,10 +24,11 @@ struct dom_spec {
 	uint64_t memory_bytes;
 	const char *kernel, *initramfs, *cmdline;
 	const char *disk;		/* qcow2 overlay */
-	const char *frozen;		/* qcow2 between disk and backing, shared and never written; NULL = none */
+	char *const *layers;		/* qcow2 files below it, the nearest first, never written; NULL = none */
+	const char *frozen;		/* qcow2 between these and backing, shared and never written; NULL = none */
 	const char *backing;		/* raw template image behind it */
 	enum dom_memory memory;
-	const char *memory_file;	/* TEMPLATE, CLONE */
+	const char *memory_file;	/* TEMPLATE, CLONE, RECEIVER */
 	const char *tap, *mac;
 	const char *agent_socket;	/* libvirt/QEMU bind it */
 	const char *console_socket;	/* served by QEMU; what nobody reads is dropped */

@@ -25,7 +25,7 @@
 #define WAIT_STEP_USEC 2000
 
 /* An error of QEMU's own is an answer to libvirt. */
-static int monitor(struct work *w, virDomainPtr dom, const char *command, int fd, char **ret_answer)
+int monitor_command(struct work *w, virDomainPtr dom, const char *command, int fd, char **ret_answer)
 {
 	_cleanup_free_ char *answer = NULL;
 	int files[1] = { fd }, r;
@@ -45,9 +45,9 @@ static int monitor(struct work *w, virDomainPtr dom, const char *command, int fd
 	return 0;
 }
 
-static int ignore_shared(struct work *w, virDomainPtr dom, bool on)
+int monitor_ignore_shared(struct work *w, virDomainPtr dom, bool on)
 {
-	return monitor(w, dom, on ?
+	return monitor_command(w, dom, on ?
 		       "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
 		       "[{\"capability\":\"x-ignore-shared\",\"state\":true}]}}" :
 		       "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":"
@@ -61,7 +61,7 @@ static int await_completed(struct work *w, virDomainPtr dom)
 	do {
 		_cleanup_free_ char *answer = NULL;
 
-		if (monitor(w, dom, "{\"execute\":\"query-migrate\"}", -1, &answer) < 0)
+		if (monitor_command(w, dom, "{\"execute\":\"query-migrate\"}", -1, &answer) < 0)
 			return w->error;
 		if (strstr(answer, "\"status\":\"completed\""))
 			return 0;
@@ -77,7 +77,7 @@ static int await_completed(struct work *w, virDomainPtr dom)
 
 static int pass(struct work *w, virDomainPtr dom, int fd)
 {
-	return monitor(w, dom, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"" FD_NAME "\"}}", fd, NULL);
+	return monitor_command(w, dom, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"" FD_NAME "\"}}", fd, NULL);
 }
 
 static int open_state(struct work *w, int flags)
@@ -95,8 +95,8 @@ void monitor_export(struct work *w, virDomainPtr dom)
 {
 	_cleanup_close_ int fd = open_state(w, O_WRONLY | O_CREAT | O_TRUNC);
 
-	if (fd < 0 || ignore_shared(w, dom, true) < 0 || pass(w, dom, fd) < 0 ||
-	    monitor(w, dom, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:" FD_NAME "\"}}", -1, NULL) < 0 ||
+	if (fd < 0 || monitor_ignore_shared(w, dom, true) < 0 || pass(w, dom, fd) < 0 ||
+	    monitor_command(w, dom, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:" FD_NAME "\"}}", -1, NULL) < 0 ||
 	    await_completed(w, dom) < 0)
 		return;
 	if (fsync(fd) < 0)
@@ -107,9 +107,9 @@ void monitor_import(struct work *w, virDomainPtr dom)
 {
 	_cleanup_close_ int fd = open_state(w, O_RDONLY);
 
-	if (fd < 0 || ignore_shared(w, dom, true) < 0 || pass(w, dom, fd) < 0 ||
-	    monitor(w, dom, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:" FD_NAME "\"}}", -1, NULL) < 0 ||
+	if (fd < 0 || monitor_ignore_shared(w, dom, true) < 0 || pass(w, dom, fd) < 0 ||
+	    monitor_command(w, dom, "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"fd:" FD_NAME "\"}}", -1, NULL) < 0 ||
 	    await_completed(w, dom) < 0)
 		return;
-	ignore_shared(w, dom, false);
+	monitor_ignore_shared(w, dom, false);
 }

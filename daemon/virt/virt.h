@@ -12,6 +12,7 @@
 #define DECLAW_VIRT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
@@ -70,6 +71,25 @@ void virt_domain_fork(struct virt *v, const char *name, const char *xml, const c
 		      void *userdata);
 /* The device state of a stopped domain whose memory is a shared file. It cannot go on afterwards, only be destroyed. */
 void virt_domain_export(struct virt *v, const char *name, const char *state, virt_done_fn fn, void *userdata);
+/*
+ * The memory of a domain as it is at one instant, copied into another that waits for it (DOM_MEMORY_RECEIVER), while the
+ * first runs; in two halves, so that the caller can note what else belongs to that instant.
+ *
+ *	copy	the memory goes over, then the vCPUs stop, and from here on the disk is written into overlay (which is there,
+ *		empty, over the present one). usec: when it was last seen running, for finish. On error the domain runs on,
+ *		on either disk: see settle.
+ *	finish	the rest and the devices go over, and the domain goes on; usec: for how long it stood.
+ *
+ * settle: whatever was left of such a copy, by an error or a caller that died, is ended, and the domain runs. switched:
+ * it writes into overlay.
+ */
+typedef void (*virt_copied_fn)(void *userdata, int error, const char *message, uint64_t usec);
+typedef void (*virt_settled_fn)(void *userdata, int error, const char *message, bool switched);
+void virt_domain_copy(struct virt *v, const char *name, const char *receiver, const char *overlay, virt_copied_fn fn,
+		      void *userdata);
+void virt_domain_copy_finish(struct virt *v, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
+			     void *userdata);
+void virt_domain_settle(struct virt *v, const char *name, const char *overlay, virt_settled_fn fn, void *userdata);
 void virt_domain_resume(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 void virt_domain_suspend(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 /* 0 also when it is already gone. Uses the control connection and cancels what is queued for this domain. */

@@ -292,6 +292,12 @@ static void run_on_domain(struct work *w)
 		run_destroy(w, dom);
 	else if (w->op == WORK_EXPORT)
 		monitor_export(w, dom);
+	else if (w->op == WORK_COPY)
+		copy_begin(w, dom);
+	else if (w->op == WORK_COPY_FINISH)
+		copy_finish(w, dom);
+	else if (w->op == WORK_SETTLE)
+		copy_settle(w, dom);
 	else if (virDomainSaveFlags(dom, w->text, NULL, VIR_DOMAIN_SAVE_PAUSED) < 0)
 		fail(w);
 }

@@ -21,6 +21,9 @@ enum work_op {
 	WORK_RESTORE,
 	WORK_FORK,
 	WORK_EXPORT,
+	WORK_COPY,
+	WORK_COPY_FINISH,
+	WORK_SETTLE,
 	WORK_LIST,
 	WORK_OP_MAX,
 };
@@ -30,14 +33,16 @@ struct work {
 	virConnectPtr conn;
 	const char *pid_dir;	/* NULL: this driver has no processes */
 	char name[64];
-	char *text;		/* XML or path, owned */
-	char *path;		/* FORK, EXPORT: the device state; RESTORE: the image; owned */
+	char *text;		/* XML or path; COPY, COPY_FINISH: the receiver; owned */
+	char *path;		/* FORK, EXPORT: the device state; RESTORE: the image; COPY, SETTLE: the overlay; owned */
 	/* results */
 	int error;
 	char *message;		/* owned; NULL = none */
 	pid_t pid;
 	struct virt_domain *domains;
 	size_t n_domains;
+	uint64_t usec;		/* COPY: when the vCPUs were last seen running (monotonic); FINISH: that, then the pause */
+	bool switched;		/* SETTLE */
 };
 
 void work_run(struct work *w);
@@ -50,6 +55,13 @@ int work_error(char **ret_message);
 /* monitor.c: errors go into w. Device state of a stopped guest to w->path, or from there into one that waits. */
 void monitor_export(struct work *w, virDomainPtr dom);
 void monitor_import(struct work *w, virDomainPtr dom);
+/* copy.c */
+void copy_begin(struct work *w, virDomainPtr dom);
+void copy_finish(struct work *w, virDomainPtr dom);
+void copy_settle(struct work *w, virDomainPtr dom);
+/* monitor.c, for copy.c: one command, with a descriptor unless it is negative; *ret_answer is malloc'ed. */
+int monitor_command(struct work *w, virDomainPtr dom, const char *command, int fd, char **ret_answer);
+int monitor_ignore_shared(struct work *w, virDomainPtr dom, bool on);
 /* Process of the running domain `name` by libvirt's pid file, checked against /proc. -ESRCH, -EINVAL, ... */
 int work_pid(const char *pid_dir, const char *name, pid_t *ret);
 

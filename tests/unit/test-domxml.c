@@ -60,6 +60,33 @@ Test(domxml, probe)
 
 static const char frozen[] = "/var/lib/declaw/memory/0123/disk.qcow2", ram[] = "/var/lib/declaw/memory/0123/ram";
 
+static char *const layers[] = { (char *)"/sbx-0123456789/disk-1.qcow2", (char *)"/sbx-0123456789/disk.qcow2", NULL };
+
+/* A clone of a user's snapshot, whose disk is several layers; and what such a snapshot is copied into. */
+Test(domxml, memory_clone_of_layers)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.memory = DOM_MEMORY_CLONE;
+	s.memory_file = "/sbx-0123456789/ram";
+	s.layers = layers;
+	s.frozen = "/var/lib/declaw/memory/0123/disk.qcow2";
+	xml = domxml_format(&s);
+	golden_check("domain-layers.xml", xml);
+}
+
+Test(domxml, memory_receiver)
+{
+	struct dom_spec s = example();
+	_cleanup_free_ char *xml = NULL;
+
+	s.memory = DOM_MEMORY_RECEIVER;
+	s.memory_file = "/snap-0123456789/ram";
+	xml = domxml_format(&s);
+	cr_assert(strstr(xml, "share=on") && strstr(xml, "<qemu:arg value='defer'/>"));
+}
+
 /* What clones are made of: its memory is a file. */
 Test(domxml, memory_template)
 {
