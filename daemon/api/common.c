@@ -189,8 +189,12 @@ void api_sandbox_wake(struct sandbox *sb, struct http_request *req)
 
 struct sandbox *api_sandbox_running(struct manager *m, struct http_request *req)
 {
-	struct sandbox *sb = api_sandbox_live(m, req);
+	struct sandbox *sb = api_sandbox_recovered(m, req);
 
+	/* While a snapshot is made of it, it is used as ever; not while it is found again after that was cut off */
+	if (!sb || (sb->state == SANDBOX_RUNNING && sb->moving == SANDBOX_MOVE_COPYING && sb->agent))
+		return sb;
+	sb = api_sandbox_live(m, req);
 	if (!sb || sb->state == SANDBOX_RUNNING)
 		return sb;
 	/* Contract 2.1: activity wakes a sandbox that asked for it, or that somebody has connected to since its pause */

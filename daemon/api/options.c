@@ -10,6 +10,7 @@
 
 #include "api/api.h"
 #include "core/egress.h"
+#include "core/snapshot.h"
 #include "policy/policy.h"
 #include "util/clock.h"
 
@@ -300,7 +301,7 @@ static int parse_scalars(struct manager *m, json_object *body, struct sandbox_op
 /* Options of the contract that this version cannot honour: refused when they ask for something */
 static enum fault refuse_later(json_object *body, char **ret_detail)
 {
-	static const char *const later[] = { "volumes", "vault_refs", "snapshot_id" };
+	static const char *const later[] = { "volumes", "vault_refs" };
 
 	for (size_t i = 0; i < ELEMENTSOF(later); i++) {
 		json_object *o = NULL;
@@ -311,6 +312,34 @@ static enum fault refuse_later(json_object *body, char **ret_detail)
 			continue;
 		*ret_detail = strdup(later[i]);
 		return FAULT_OPTION_LATER;
+	}
+	return FAULT_NONE;
+}
+
+/* What it is made of says the template: one in the body (the clients' default) does not count. */
+static enum fault parse_snapshot(struct manager *m, json_object *body, struct sandbox_options *ret, char **ret_detail)
+{
+	const struct snapshot *s;
+	const char *id = NULL;
+	int r = json_get_string(body, "snapshot_id", &id);
+
+	if (r == JSON_E_MISSING || (r == 0 && !*id))
+		return FAULT_NONE;
+	if (r != 0) {
+		complain(ret_detail, "snapshot_id must be a string");
+		return FAULT_BAD_FIELD;
+	}
+	s = ident_snapshot_valid(id) ? snapshot_find(m, id) : NULL;
+	if (!s)
+		return FAULT_SNAPSHOT_UNKNOWN;
+	ret->snapshot_id = strdup(id);
+	ret->name = strdup(s->name);
+	ret->template = template_find(&m->templates, s->template_id);
+	if (!ret->snapshot_id || !ret->name)
+		return FAULT_INTERNAL;
+	if (!ret->template) {
+		*ret_detail = strdup(s->name);
+		return FAULT_TEMPLATE_UNKNOWN;
 	}
 	return FAULT_NONE;
 }
@@ -348,6 +377,8 @@ enum fault api_options_parse(struct manager *m, json_object *body, struct sandbo
 		return FAULT_RESOURCES_FIELD;
 	fault = refuse_later(body, ret_detail);
 	if (fault == FAULT_NONE)
+		fault = parse_snapshot(m, body, ret, ret_detail);
+	if (fault == FAULT_NONE && !ret->snapshot_id)
 		fault = parse_template(m, body, ret, ret_detail);
 	if (fault == FAULT_NONE) {
 		r = api_string_map(body, "envs", LIMIT_ENVS, LIMIT_ENV_BYTES, true, &ret->envs, ret_detail);

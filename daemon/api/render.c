@@ -67,6 +67,7 @@ json_object *api_sandbox_object(const struct sandbox *sb)
 	json_put(o, "policy_enforcement", api_policy_enforcement(sb));
 	json_put_string(o, "accelerator", accel_name(&sb->manager->accel));
 	json_put_string(o, "create_path", sb->state == SANDBOX_CREATING ? NULL : create_path_name(sb->path));
+	json_put_string(o, "snapshot_id", *sb->from ? sb->from : NULL);
 	json_put_string(o, "end_reason", sb->end ? sandbox_end_name(sb->end) : NULL);
 	return o;
 }

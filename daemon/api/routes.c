@@ -32,12 +32,12 @@ const struct http_route api_routes[] = {
 	ROUTE("PATCH", "/sandboxes/{id}/network", BUFFER, network_patch),
 
 	/* snapshots */
-	LATER("POST", "/sandboxes/{id}/snapshot"),
-	LATER("POST", "/sandboxes/{id}/snapshots"),
-	LATER("GET", "/sandboxes/{id}/snapshots"),
-	LATER("DELETE", "/sandboxes/{id}/snapshots/{snapshot_id}"),
-	LATER("POST", "/sandboxes/{id}/restore"),
-	LATER("GET", "/snapshots"),
+	ROUTE("POST", "/sandboxes/{id}/snapshot", BUFFER, snapshots_make),
+	ROUTE("POST", "/sandboxes/{id}/snapshots", BUFFER, snapshots_make),
+	ROUTE("GET", "/sandboxes/{id}/snapshots", NONE, snapshots_of),
+	ROUTE("DELETE", "/sandboxes/{id}/snapshots/{snapshot_id}", NONE, snapshots_delete),
+	ROUTE("POST", "/sandboxes/{id}/restore", BUFFER, snapshots_restore),
+	ROUTE("GET", "/snapshots", NONE, snapshots_list),
 
 	/* ports */
 	ROUTE("*", "/sandboxes/{id}/ports/{port}/{path*}", STREAM, ports_proxy),

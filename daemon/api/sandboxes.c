@@ -5,6 +5,7 @@
 #include "api/api.h"
 #include "api/listfilter.h"
 #include "core/idem.h"
+#include "core/snapshot.h"
 #include "util/clock.h"
 #include "util/digest.h"
 
@@ -103,6 +104,12 @@ void sandboxes_create(struct http_request *req, void *userdata)
 	fault = api_options_parse(m, body, &options, &detail);
 	if (fault != FAULT_NONE) {
 		api_fail(req, fault, detail);
+		return;
+	}
+	/* Another's does not exist */
+	if (options.snapshot_id && !snapshot_find_of(m, options.snapshot_id, api_owner(req), api_is_admin(req))) {
+		sandbox_options_done(&options);
+		api_fail(req, FAULT_SNAPSHOT_UNKNOWN, NULL);
 		return;
 	}
 	options.tier = strdup(api_tier(req));

@@ -43,7 +43,7 @@ static bool in_memory(const struct sandbox *sb)
 /* Parked ones make room for a user's, so they are not in his way. */
 static bool gives_way(const struct sandbox *sb, const struct sandbox *to)
 {
-	return sb->role == SANDBOX_FOR_POOL && to->role == SANDBOX_FOR_USER;
+	return sb->role == SANDBOX_FOR_POOL && sandbox_awaited(to);
 }
 
 static uint64_t promised(const struct manager *m, const struct sandbox *but)

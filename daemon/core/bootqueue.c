@@ -12,11 +12,9 @@
 
 #define ROOM_INTERVAL_USEC (250 * USEC_PER_MSEC)	/* how often a creation looks whether there is memory for it */
 
-static void boot_queue_kick(struct manager *m);
-
 static int on_room_timer(sd_event_source *s _unused_, uint64_t usec _unused_, void *userdata)
 {
-	boot_queue_kick(userdata);
+	boot_queue_wake(userdata);
 	return 0;
 }
 
@@ -29,17 +27,17 @@ static bool boot_has_room(struct sandbox *sb)
 
 	if (a == ADMISSION_NOW)
 		return true;
-	if (sb->role != SANDBOX_FOR_USER) {
+	if (!sandbox_awaited(sb)) {
 		list_unlink(&sb->boot_link);
 		create_fail(sb, FAULT_NO_MEMORY, "memory is wanted for others");
-		boot_queue_kick(m);
+		boot_queue_wake(m);
 		return false;
 	}
 	sb->no_room_usec = sb->no_room_usec ?: now;
 	if (a == ADMISSION_NEVER || now >= sb->no_room_usec + m->settings.boot_queue_usec) {
 		list_unlink(&sb->boot_link);
 		create_fail(sb, FAULT_NO_MEMORY, a == ADMISSION_NEVER ? "it never will" : "others did not end in time");
-		boot_queue_kick(m);
+		boot_queue_wake(m);
 		return false;
 	}
 	pool_yield(m);
@@ -56,7 +54,7 @@ static struct sandbox *boot_next(struct manager *m)
 	struct sandbox *sb, *hidden = NULL;
 
 	list_foreach(&m->boot_queue, sb, struct sandbox, boot_link)
-		if (sb->role == SANDBOX_FOR_USER)
+		if (sandbox_awaited(sb))
 			return sb;
 		else if (!hidden)
 			hidden = sb;
@@ -69,7 +67,8 @@ static int boot_queue_run(sd_event_source *source, void *userdata)
 	struct sandbox *sb;
 
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
-	while (m->n_booting < m->settings.boots_at_once &&
+	/* What is restored may wait since before the accelerator is known */
+	while (m->ready && m->n_booting < m->settings.boots_at_once &&
 	       (sb = boot_next(m))) {
 		if (!boot_has_room(sb))
 			break;
@@ -84,7 +83,7 @@ static int boot_queue_run(sd_event_source *source, void *userdata)
 }
 
 /* From a clean stack: a first step that fails calls back into the API */
-static void boot_queue_kick(struct manager *m)
+void boot_queue_wake(struct manager *m)
 {
 	int r = 0;
 
@@ -103,13 +102,13 @@ void create_slot_release(struct sandbox *sb)
 		return;
 	sb->boot_slot = false;
 	sb->manager->n_booting--;
-	boot_queue_kick(sb->manager);
+	boot_queue_wake(sb->manager);
 }
 
 void boot_queue_add(struct sandbox *sb)
 {
 	list_append(&sb->manager->boot_queue, &sb->boot_link);
-	boot_queue_kick(sb->manager);
+	boot_queue_wake(sb->manager);
 }
 
 bool boot_queue_full(const struct manager *m)

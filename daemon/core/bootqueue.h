@@ -16,6 +16,8 @@ struct sandbox;
 bool boot_queue_full(const struct manager *m);
 /* create_begin() is called from the loop when it is its turn. */
 void boot_queue_add(struct sandbox *sb);
+/* Something that nobody's turn comes without has happened. */
+void boot_queue_wake(struct manager *m);
 /* create_slot_release() (manager.h) gives the turn back, or the place in the queue */
 
 #endif

@@ -34,6 +34,7 @@
 #include "core/pause.h"
 #include "core/pool.h"
 #include "core/proc.h"
+#include "core/snapshot.h"
 #include "core/tier.h"
 #include "core/warm.h"
 #include "util/clock.h"
@@ -111,9 +112,14 @@ void create_running(struct sandbox *sb)
 	fork_disarm(sb);
 	if (sb->path == CREATE_PARKED)
 		fd_store_push(sb);
-	if (sb->path != CREATE_COLD)
+	if (sb->path != CREATE_COLD && !*sb->from)
 		memsnap_trust(sb->manager, sb->snapshot);
-	sb->manager->creates.by_path[sb->path]++;
+	if (*sb->from)
+		proc_reconcile(sb);
+	if (sb->restoring)
+		snapshot_restored(sb);
+	else
+		sb->manager->creates.by_path[sb->path]++;
 	sandbox_set_state(sb, SANDBOX_RUNNING);
 	sb->started_usec = now;
 	sandbox_begin_window(sb, now);
@@ -202,7 +208,7 @@ static void on_agent_lost(void *userdata, int reason)
 	struct sandbox *sb = userdata;
 
 	sb->agent_up = false;
-	if (sb->destroying || sb->manager->stopping)
+	if (sb->destroying || sb->manager->stopping || !sb->agent)
 		return;
 	if (sb->state == SANDBOX_CREATING) {
 		create_fail(sb, reason == -ETIMEDOUT ? FAULT_BOOT_TIMEOUT : FAULT_START_FAILED,
@@ -292,6 +298,10 @@ static void scope_done(void *userdata, int error, const char *message)
 	}
 	if (step_was_late(sb))
 		return;
+	if (sb->role == SANDBOX_FOR_COPY) {
+		snapshot_receiver_ready(sb);
+		return;
+	}
 	fork_arm(sb);
 	sandbox_step_begin(sb);
 	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
@@ -311,7 +321,7 @@ void sandbox_scope_start(struct sandbox *sb, bus_done_fn fn)
 		.tasks_max = sb->options.template ? sb->options.template->tasks_max : 0,
 		.cpu_quota_usec = sb->vcpus * USEC_PER_SEC + USEC_PER_SEC / 4,
 		/* What nobody waits for is no burden to others */
-		.cpu_weight = sb->role == SANDBOX_FOR_USER ? 0 : 1,
+		.cpu_weight = sandbox_awaited(sb) ? 0 : 1,
 	};
 
 	bus_scope_start(sb->manager->bus, &spec, fn, sb);
@@ -338,6 +348,14 @@ static void domain_done(void *userdata, int error, const char *message, pid_t pi
 	if (step_was_late(sb))
 		return;
 	sb->pid = pid;
+	if (sb->role == SANDBOX_FOR_COPY) {
+		create_scope(sb);	/* it never says a word */
+		return;
+	}
+	if (*sb->from && snapshot_adopt_processes(sb) < 0) {
+		create_fail(sb, FAULT_INTERNAL, "the snapshot's processes cannot be taken over");
+		return;
+	}
 	console = sandbox_run_path(sb, "console.sock");
 	if (console)
 		console_open(sb->manager->event, console, &sb->console);
@@ -351,9 +369,12 @@ static void domain_done(void *userdata, int error, const char *message, pid_t pi
 static void create_domain(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
-	const bool clone = sb->path != CREATE_COLD, source = sb->role == SANDBOX_FOR_SNAPSHOT;
-	_cleanup_free_ char *state = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_STATE) : NULL;
-	_cleanup_free_ char *xml = domain_xml(sb, clone ? DOM_MEMORY_CLONE : source ? DOM_MEMORY_TEMPLATE : DOM_MEMORY_PLAIN);
+	const bool clone = sb->path != CREATE_COLD;
+	_cleanup_free_ char *state = !clone ? NULL : *sb->from ? sandbox_path(sb, SNAPSHOT_STATE) :
+				     memsnap_path(m, sb->snapshot, MEMSNAP_STATE);
+	_cleanup_free_ char *xml = domain_xml(sb, clone ? DOM_MEMORY_CLONE :
+					      sb->role == SANDBOX_FOR_SNAPSHOT ? DOM_MEMORY_TEMPLATE :
+					      sb->role == SANDBOX_FOR_COPY ? DOM_MEMORY_RECEIVER : DOM_MEMORY_PLAIN);
 
 	if (!xml || (clone && !state)) {
 		create_fail(sb, FAULT_INTERNAL, "out of memory");
@@ -395,7 +416,8 @@ static void disk_made(void *userdata, int error, const char *message)
 		create_fail(sb, fault_from_errno(error, FAULT_START_FAILED), detail);
 		return;
 	}
-	r = sb->held & HELD_TAP ? 0 : tap_create(sb->tap, sb->manager->vm_gid);
+	/* What is restored may have kept it, or lost it with the host's last boot */
+	r = sb->held & HELD_TAP && !sb->restoring ? 0 : tap_create(sb->tap, sb->manager->vm_gid);
 	sb->held |= HELD_TAP;
 	if (r < 0) {
 		detail = str_format("creating the tap: %s", strerror(-r));
@@ -428,15 +450,17 @@ int sandbox_make_dirs(struct sandbox *sb)
 void create_disk(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
-	const bool clone = sb->path != CREATE_COLD;
+	const bool clone = sb->path != CREATE_COLD, own = *sb->from && sb->layers > 0;
+	_cleanup_free_ char *lower = own ? domain_layer(sb, sb->layers - 1) : NULL;
 	_cleanup_free_ char *cache = str_format("%s/cache", m->settings.state_dir), *disk = domain_disk(sb);
 	_cleanup_free_ char *frozen = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_DISK) : NULL;
-	int r = cache && disk && (!clone || frozen) ? 0 : -ENOMEM;
+	int r = cache && disk && (!clone || frozen) && (!own || lower) ? 0 : -ENOMEM;
 
 	if (r == 0) {
 		sandbox_step_begin(sb);
-		r = disk_create(m->workers, clone ? frozen : sb->image, clone ? "qcow2" : "raw", cache, disk,
-				m->vm_gid, disk_made, sb);
+		r = own ? disk_layer(m->workers, lower, disk, m->vm_gid, disk_made, sb) :
+			  disk_create(m->workers, clone ? frozen : sb->image, clone ? "qcow2" : "raw", cache, disk,
+				      m->vm_gid, disk_made, sb);
 		if (r < 0 && !sandbox_step_end(sb))
 			return;
 	}
@@ -453,8 +477,10 @@ void create_begin(struct sandbox *sb)
 	r = sandbox_make_dirs(sb);
 	if (r == 0)
 		r = sandbox_save(sb);
+	if (r == 0 && *sb->from && sb->role == SANDBOX_FOR_USER)
+		r = snapshot_adopt_files(sb);
 	if (r < 0)
-		create_fail(sb, fault_from_errno(r, FAULT_INTERNAL), strerror(-r));
+		create_fail(sb, fault_from_errno(r, r == -ENOENT ? FAULT_SNAPSHOT_UNKNOWN : FAULT_INTERNAL), strerror(-r));
 	else
 		create_disk(sb);
 }
@@ -476,7 +502,9 @@ static int create_object(struct manager *m, const char *owner, struct sandbox_op
 		return r;
 	sb->role = role;
 	sb->created_usec = clock_realtime();
-	r = egress_prepare(sb);
+	r = sb->options.snapshot_id ? snapshot_assign(sb) : 0;
+	if (r == 0)
+		r = egress_prepare(sb);
 	if (r == 0)
 		r = sandbox_wait(&sb->create_waiters, fn, userdata);
 	if (r < 0)
@@ -518,11 +546,13 @@ enum fault sandbox_create(struct manager *m, const char *owner, struct sandbox_o
 	fault = manager_blocked(m, ret_detail);
 	if (fault == FAULT_NONE && boot_queue_full(m))
 		fault = FAULT_QUEUE_FULL;
+	if (fault == FAULT_NONE && options->snapshot_id)
+		fault = snapshot_admit(m, options, ret_detail);
 	if (fault == FAULT_NONE)
 		fault = tier_admit(m, owner, options, ret_detail);
 	if (fault != FAULT_NONE)
 		return fault;
-	if (pool_claim(m, owner, options, fn, userdata, ret))
+	if (!options->snapshot_id && pool_claim(m, owner, options, fn, userdata, ret))
 		return FAULT_NONE;
 	if (create_object(m, owner, options, SANDBOX_FOR_USER, fn, userdata, ret) < 0)
 		return FAULT_INTERNAL;

@@ -31,14 +31,17 @@ static void disk_job_free(struct disk_job *j)
 	free(j);
 }
 
-static int run_qemu_img(const char *image, const char *format, const char *target)
+/* size: of the new disk; NULL = the image's. With a size nobody looks at the image: it may be in use. */
+static int run_qemu_img(const char *image, const char *format, const char *target, const char *size)
 {
 	const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", format, "-o", "cluster_size=65536", "-b",
-			       image, target, NULL };
+			       image, target, size, NULL, NULL };
 	char *env[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LC_ALL=C", NULL };
 	pid_t pid;
 	int r, status;
 
+	if (size)
+		argv[13] = "-u";
 	r = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)argv, env);
 	if (r != 0)
 		return -r;
@@ -109,7 +112,7 @@ static int cache_ensure(const struct disk_job *j, char **ret)
 			return -ENOMEM;
 		r = dir_make(j->cache_dir, 0750);
 		if (r == 0)
-			r = run_qemu_img(j->image, j->format, temporary);
+			r = run_qemu_img(j->image, j->format, temporary, NULL);
 		if (r == 0 && rename(temporary, cached) < 0)
 			r = -errno;
 		if (r < 0) {
@@ -168,25 +171,74 @@ static int disk_submit(struct workers *workers, struct disk_job *j, work_run_fn 
 	return r;
 }
 
-int disk_create(struct workers *workers, const char *image, const char *format, const char *cache_dir, const char *path, gid_t gid,
-		disk_done_fn fn, void *userdata)
+/* The size of a qcow2 disk stands in its header, big-endian */
+static int disk_size(const char *path, uint64_t *ret)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	uint8_t head[32];
+
+	if (fd < 0)
+		return -errno;
+	if (pread(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head) || memcmp(head, "QFI\xfb", 4) != 0)
+		return -EBADMSG;
+	*ret = 0;
+	for (size_t i = 24; i < 32; i++)
+		*ret = *ret << 8 | head[i];
+	return 0;
+}
+
+static void layer_run(void *arg)
+{
+	struct disk_job *j = arg;
+	const char *name = strrchr(j->image, '/');
+	char size[24];
+	uint64_t bytes = 0;
+
+	j->step = "making an overlay with qemu-img";
+	j->error = disk_size(j->image, &bytes);
+	if (j->error < 0)
+		return;
+	if (unlink(j->path) < 0 && errno != ENOENT) {
+		j->error = -errno;
+		return;
+	}
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)bytes);
+	/* By its name alone: the layers are linked into other directories, always together */
+	j->error = run_qemu_img(name ? name + 1 : j->image, "qcow2", j->path, size);
+	if (j->error == 0 && (chown(j->path, (uid_t)-1, j->gid) < 0 || chmod(j->path, 0660) < 0))
+		j->error = -errno;
+}
+
+static int disk_make(struct workers *workers, const char *image, const char *format, const char *cache_dir, const char *path,
+		     gid_t gid, work_run_fn run, disk_done_fn fn, void *userdata)
 {
 	struct disk_job *j = calloc(1, sizeof(*j));
 
 	if (!j)
 		return -ENOMEM;
 	j->image = strdup(image);
-	j->cache_dir = strdup(cache_dir);
+	j->cache_dir = cache_dir ? strdup(cache_dir) : NULL;
 	j->path = strdup(path);
 	j->format = format;
 	j->gid = gid;
 	j->fn = fn;
 	j->userdata = userdata;
-	if (!j->image || !j->cache_dir || !j->path) {
+	if (!j->image || (cache_dir && !j->cache_dir) || !j->path) {
 		disk_job_free(j);
 		return -ENOMEM;
 	}
-	return disk_submit(workers, j, disk_run);
+	return disk_submit(workers, j, run);
+}
+
+int disk_create(struct workers *workers, const char *image, const char *format, const char *cache_dir, const char *path, gid_t gid,
+		disk_done_fn fn, void *userdata)
+{
+	return disk_make(workers, image, format, cache_dir, path, gid, disk_run, fn, userdata);
+}
+
+int disk_layer(struct workers *workers, const char *lower, const char *path, gid_t gid, disk_done_fn fn, void *userdata)
+{
+	return disk_make(workers, lower, "qcow2", NULL, path, gid, layer_run, fn, userdata);
 }
 
 static int disk_path_job(struct workers *workers, const char *path, work_run_fn run, disk_done_fn fn, void *userdata)

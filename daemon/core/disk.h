@@ -17,9 +17,11 @@ typedef void (*disk_done_fn)(void *userdata, int error, const char *message);
 /* Makes path, an overlay over image (format: a constant, raw or qcow2), mode 0660, group gid. */
 int disk_create(struct workers *workers, const char *image, const char *format, const char *cache_dir, const char *path, gid_t gid,
 		disk_done_fn fn, void *userdata);
-/* Removes a directory tree on a worker. */
+/* Makes path, an empty overlay over the overlay lower, which may be in use; both are in the same directory. */
+int disk_layer(struct workers *workers, const char *lower, const char *path, gid_t gid, disk_done_fn fn, void *userdata);
 /* The file's bytes reach the disk; fn from the loop unless this fails. */
 int disk_sync(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
+/* Removes a directory tree on a worker. */
 int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
 
 #endif

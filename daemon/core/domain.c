@@ -3,6 +3,7 @@
 
 #include "core/manager.h"
 #include "core/memsnap.h"
+#include "core/snapshot.h"
 
 char *domain_cmdline(const struct manager *m, unsigned int tsc_khz)
 {
@@ -12,10 +13,48 @@ char *domain_cmdline(const struct manager *m, unsigned int tsc_khz)
 	return domxml_cmdline(accel_is_kvm(&m->accel), tsc_khz, extra);
 }
 
+void domain_layer_name(unsigned int layer, char ret[DOMAIN_LAYER_MAX])
+{
+	if (layer == 0)
+		snprintf(ret, DOMAIN_LAYER_MAX, "disk.qcow2");
+	else
+		snprintf(ret, DOMAIN_LAYER_MAX, "disk-%u.qcow2", layer);
+}
+
+char *domain_layer(const struct sandbox *sb, unsigned int layer)
+{
+	char name[DOMAIN_LAYER_MAX];
+
+	domain_layer_name(layer, name);
+	return sandbox_path(sb, name);
+}
+
 char *domain_disk(const struct sandbox *sb)
 {
 	return sb->role == SANDBOX_FOR_SNAPSHOT ? memsnap_path(sb->manager, sb->snapshot, MEMSNAP_DISK) :
-						  sandbox_path(sb, "disk.qcow2");
+						  domain_layer(sb, sb->layers);
+}
+
+char *domain_ram(const struct sandbox *sb)
+{
+	if (sb->role == SANDBOX_FOR_COPY)
+		return snapshot_path(sb->manager, sb->from, MEMSNAP_RAM);
+	return *sb->from ? sandbox_path(sb, MEMSNAP_RAM) : memsnap_path(sb->manager, sb->snapshot, MEMSNAP_RAM);
+}
+
+/* Those below the one it writes, the nearest first */
+static char **layers_below(const struct sandbox *sb)
+{
+	char **v = calloc((size_t)sb->layers + 1, sizeof(*v));
+
+	for (unsigned int i = 0; v && i < sb->layers; i++) {
+		v[i] = domain_layer(sb, sb->layers - 1 - i);
+		if (!v[i]) {
+			strv_free(v);
+			v = NULL;
+		}
+	}
+	return v;
 }
 
 char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
@@ -24,8 +63,8 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 	const bool clone = *sb->snapshot && sb->role != SANDBOX_FOR_SNAPSHOT;
 	_cleanup_free_ char *cmdline = domain_cmdline(m, m->tsc_khz), *disk = domain_disk(sb), *socket = sandbox_run_path(sb, "agent.sock");
 	_cleanup_free_ char *console = sandbox_run_path(sb, "console.sock");
-	_cleanup_free_ char *frozen = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_DISK) : NULL;
-	_cleanup_free_ char *ram = *sb->snapshot ? memsnap_path(m, sb->snapshot, MEMSNAP_RAM) : NULL;
+	_cleanup_free_ char *frozen = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_DISK) : NULL, *ram = domain_ram(sb);
+	_cleanup_strv_ char **layers = layers_below(sb);
 	const struct dom_spec spec = {
 		.name = sb->id,
 		.uuid = sb->uuid,
@@ -37,6 +76,7 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 		.initramfs = m->templates.initramfs,
 		.cmdline = cmdline,
 		.disk = disk,
+		.layers = layers,
 		.frozen = frozen,
 		.backing = sb->image,
 		.memory = memory,
@@ -47,7 +87,7 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 		.console_socket = console,
 	};
 
-	if (!sb->image || !cmdline || !disk || !socket || !console || (clone && !frozen) || (*sb->snapshot && !ram))
+	if (!sb->image || !cmdline || !disk || !socket || !console || (clone && !frozen) || !ram || !layers)
 		return NULL;
 	return domxml_format(&spec);
 }

@@ -20,8 +20,12 @@ void fork_choose(struct sandbox *sb)
 	const struct memsnap *ms;
 
 	sb->path = CREATE_COLD;
-	if (sb->role == SANDBOX_FOR_SNAPSHOT)
+	if (sb->role == SANDBOX_FOR_SNAPSHOT || sb->role == SANDBOX_FOR_COPY)
 		return;
+	if (*sb->from) {
+		sb->path = CREATE_FORK;
+		return;
+	}
 	sb->snapshot[0] = '\0';
 	ms = memsnap_ready(sb->manager, sb->options.template);
 	if (!ms)
@@ -110,6 +114,9 @@ bool fork_fall_back(struct sandbox *sb, const char *why)
 	if (sb->falling_back)
 		return true;
 	if (sb->path == CREATE_COLD || sb->role != SANDBOX_FOR_USER || sb->destroying || m->stopping)
+		return false;
+	/* A boot would be another sandbox than the one that was asked for */
+	if (*sb->from)
 		return false;
 	/* The tap and its rules are not the clone's fault */
 	if (sb->held & HELD_TAP && !(sb->held & HELD_DOMAIN))

@@ -7,7 +7,7 @@
  * name, MAC, address, clock: the guest sets all of them or says no, and a twin that says no is never served.
  *
  * Whatever goes wrong before the sandbox is its user's: the clone is removed from libvirt, systemd and disk, and the same
- * sandbox boots.
+ * sandbox boots. Unless it is one of a user's snapshot (snapshot.h): then its creation fails.
  */
 #ifndef DECLAW_FORK_H
 #define DECLAW_FORK_H

@@ -343,9 +343,9 @@ static void restore_closed(void *userdata, int error, const char *message)
 	if (!sandbox_step_end(sb) || !still(sb, SANDBOX_MOVE_RESUMING))
 		return;
 	/* A clone is none any more: all of its memory is in the image */
-	if (*sb->snapshot)
+	if (*sb->snapshot || *sb->from || sb->layers)
 		xml = domain_xml(sb, DOM_MEMORY_RESTORED);
-	if (error < 0 || !path || (*sb->snapshot && !xml)) {
+	if (error < 0 || !path || ((*sb->snapshot || *sb->from || sb->layers) && !xml)) {
 		restore_failed(sb, error ?: -ENOMEM, message);
 		return;
 	}

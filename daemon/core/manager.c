@@ -9,6 +9,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "core/admission.h"
+#include "core/bootqueue.h"
 #include "core/ends.h"
 #include "core/egressctl.h"
 #include "core/idem.h"
@@ -17,6 +18,7 @@
 #include "core/pause.h"
 #include "core/pool.h"
 #include "core/proc.h"
+#include "core/snapshot.h"
 #include "core/tier.h"
 #include "core/verdict.h"
 #include "util/clock.h"
@@ -49,6 +51,9 @@ static void on_domain_event(void *userdata, const char *name, enum virt_event ev
 	}
 	/* Saving ends it, restoring that fails too: their callbacks know */
 	if (sb->moving == SANDBOX_MOVE_SAVING || sb->on_disk)
+		return;
+	/* Its end is part of restoring it */
+	if (sb->restoring && ev == VIRT_EVENT_STOPPED && detail == VIRT_STOP_DESTROYED)
 		return;
 	/* Early events of a domain that is still being started belong to create.c's own callback */
 	if (sb->state == SANDBOX_CREATING && sb->step_pending) {
@@ -129,6 +134,7 @@ static void on_accel(struct manager *m)
 	if (m->ready)
 		return;
 	m->ready = true;
+	boot_queue_wake(m);
 	if (memsnap_start(m) < 0)
 		log_error("No memory for memory snapshots");
 	if (m->on_ready)
@@ -402,6 +408,7 @@ int manager_new(sd_event *event, struct settings *settings, struct manager **ret
 	list_init(&m->buckets);
 	list_init(&m->probes);
 	list_init(&m->memsnaps);
+	list_init(&m->snapshots);
 	list_init(&m->templates.templates);
 	m->policy_gen = clock_realtime();
 	m->tsc_khz = tsc_khz_guess(&m->settings);
@@ -449,6 +456,7 @@ int manager_start(struct manager *m, void (*on_ready)(void *userdata), void *use
 	m->on_ready = on_ready;
 	m->ready_userdata = userdata;
 	recover_load(m);
+	snapshot_load(m);
 	r = bus_new(m->event, "declaw-", &bus_ops, m, &m->bus);
 	if (r == 0)
 		r = virt_new(m->event, m->workers, m->settings.libvirt_uri, m->settings.libvirt_pid_dir, &virt_ops, m, &m->virt);
@@ -511,6 +519,7 @@ struct manager *manager_free(struct manager *m)
 	virtloop_free(m->virtloop);
 	memsnap_stop(m);
 	pool_stop(m);
+	snapshot_stop(m);
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
 		sandbox_unref(sb);
 	sd_event_source_disable_unref(m->sweep_timer);

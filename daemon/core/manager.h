@@ -55,6 +55,7 @@ struct manager {
 	struct list boot_queue;		/* sandboxes waiting for a boot slot, first come first served */
 
 	struct list memsnaps;		/* memsnap.c */
+	struct list snapshots;		/* snapshot.c, newest first */
 	char *cpu_id;
 	sd_event_source *pool_defer, *pool_timer;	/* pool.c */
 	uint64_t pool_not_before;	/* monotonic */

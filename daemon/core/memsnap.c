@@ -12,6 +12,7 @@
 #include "core/domain.h"
 #include "core/manager.h"
 #include "core/pool.h"
+#include "core/snapshot.h"
 #include "core/warm.h"
 #include "util/clock.h"
 #include "util/digest.h"
@@ -19,7 +20,7 @@
 #include "util/log.h"
 
 /* To be counted up when the domain's devices, their order or the memory's name change */
-#define LAYOUT 1
+#define LAYOUT 2
 #define READY "ready"
 #define RETRY_USEC (60 * USEC_PER_SEC)
 #define RETRY_MAX_USEC (3600 * USEC_PER_SEC)
@@ -82,6 +83,27 @@ static int key_make(struct manager *m, const struct template *t, char ret[MEMSNA
 	text = str_format("%d|%s|%s|%s|%s|%s|%s|%s|%s|%lu|%lu|%s|%llu|%llu", LAYOUT, t->name, t->rootfs, kernel, initramfs, image, emulator, cpu,
 			  cmdline, version.qemu, version.libvirt, accel_name(&m->accel), (unsigned long long)t->vcpus,
 			  (unsigned long long)t->memory_mb);
+	if (!text)
+		return -ENOMEM;
+	digest_text(text, strlen(text), digest);
+	snprintf(ret, MEMSNAP_KEY_MAX, "%.32s", digest);
+	return 0;
+}
+
+int memsnap_platform(struct manager *m, char ret[MEMSNAP_KEY_MAX])
+{
+	_cleanup_free_ char *emulator = file_id(m->settings.emulator), *text = NULL;
+	struct virt_version version = { 0 };
+	char digest[DIGEST_TEXT_MAX];
+
+	if (!m->cpu_id)
+		m->cpu_id = cpu_id();
+	virt_get_version(m->virt, &version);
+	if (!m->cpu_id || !emulator)
+		return -ENOENT;
+	if (!version.qemu)
+		return -ENOTCONN;
+	text = str_format("%d|%s|%s|%lu|%lu|%s", LAYOUT, emulator, m->cpu_id, version.qemu, version.libvirt, accel_name(&m->accel));
 	if (!text)
 		return -ENOMEM;
 	digest_text(text, strlen(text), digest);
@@ -384,7 +406,7 @@ static bool used(struct manager *m, const char *key)
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
 		if (str_eq(sb->snapshot, key) && (sb->state != SANDBOX_KILLED || sb->held))
 			return true;
-	return false;
+	return snapshot_uses(m, key);
 }
 
 static void stray_gone(void *userdata _unused_, int error, const char *message)

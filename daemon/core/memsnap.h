@@ -68,6 +68,8 @@ void memsnap_trust(struct manager *m, const char *key);
 void memsnap_distrust(struct manager *m, const char *key);
 /* <state>/memory/<key>[/<file>], malloc'ed */
 char *memsnap_path(const struct manager *m, const char *key, const char *file);
+/* What of this host a memory snapshot depends on whatever is in it. -ENOTCONN without libvirt */
+int memsnap_platform(struct manager *m, char ret[MEMSNAP_KEY_MAX]);
 /* create.c: the hidden sandbox has booted and has an identity */
 void memsnap_booted(struct sandbox *sb);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "core/domain.h"
 #include "core/manager.h"
 #include "core/metricsfile.h"
 #include "util/clock.h"
@@ -90,7 +91,7 @@ static double qemu_resident(pid_t pid)
 
 static double overlay_size(const struct sandbox *sb)
 {
-	_cleanup_free_ char *path = sandbox_path(sb, "disk.qcow2");
+	_cleanup_free_ char *path = domain_disk(sb);
 	struct stat st;
 
 	return path && stat(path, &st) == 0 ? (double)st.st_blocks * 512 / MIB : 0;

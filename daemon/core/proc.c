@@ -237,6 +237,17 @@ void proc_drop_all(struct sandbox *sb)
 		proc_drop(p);
 }
 
+void proc_abandon_all(struct sandbox *sb)
+{
+	struct proc *p;
+
+	list_foreach(&sb->procs, p, struct proc, link) {
+		procstore_remove(p);
+		spool_disown(p->spool);
+		proc_drop(p);
+	}
+}
+
 int proc_shell_code(const struct proc *p)
 {
 	return p->signalled ? 128 + p->exit_code : p->exit_code;

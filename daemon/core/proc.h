@@ -115,6 +115,8 @@ void proc_exited(struct sandbox *sb, const struct agent_exit *ex);
 void proc_fail_all(struct sandbox *sb, enum fault fault);
 /* Takes all out of the list; their spools go with the last reference (unless the daemon is stopping). */
 void proc_drop_all(struct sandbox *sb);
+/* The same, and none of their files is touched any more: another life of the sandbox has some of the same names. */
+void proc_abandon_all(struct sandbox *sb);
 /* A new agent answered: the processes of the old one are gone. */
 void proc_agent_restarted(struct sandbox *sb);
 /* After a daemon restart: spools and records of processes that may still run. */

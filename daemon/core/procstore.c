@@ -35,18 +35,12 @@ void procstore_remove(const struct proc *p)
 		unlink(path);
 }
 
-void procstore_save(const struct proc *p)
+static int record_write(const struct proc *p, const char *path)
 {
-	_cleanup_json_ json_object *o = NULL;
-	_cleanup_free_ char *path = NULL;
+	_cleanup_json_ json_object *o = json_object_new_object();
 	const char *text = NULL;
 	size_t len = 0;
-	int r = -ENOMEM;
 
-	if (!p->sandbox || p->kind == PROC_FOREGROUND)
-		return;
-	path = procstore_path(p->sandbox, p->token, "json");
-	o = json_object_new_object();
 	if (path && o && json_put_int(o, "kind", p->kind) == 0 && json_put_int(o, "state", p->state) == 0 &&
 	    json_put_int(o, "fault", p->fault) == 0 && json_put_int(o, "pid", p->pid) == 0 &&
 	    json_put_string(o, "cmd", p->cmd) == 0 && json_put(o, "envs", json_object_get(p->envs)) == 0 &&
@@ -58,10 +52,40 @@ void procstore_save(const struct proc *p)
 	    json_put_int(o, "out", p->out ? agent_stream_id(p->out) : 0) == 0 &&
 	    json_put_int(o, "err", p->err ? agent_stream_id(p->err) : 0) == 0)
 		text = json_text(o, &len);
-	if (text)
-		r = file_write_atomic(path, text, len, 0600, false);
+	return text ? file_write_atomic(path, text, len, 0600, false) : -ENOMEM;
+}
+
+void procstore_save(const struct proc *p)
+{
+	_cleanup_free_ char *path = NULL;
+	int r;
+
+	if (!p->sandbox || p->kind == PROC_FOREGROUND)
+		return;
+	path = procstore_path(p->sandbox, p->token, "json");
+	r = record_write(p, path);
 	if (r < 0)
 		log_sandbox(LOG_WARNING, p->sandbox->id, NULL, r, "The record of process %u cannot be written: %m", p->pid);
+}
+
+int procstore_copy(const struct sandbox *sb, const char *dir)
+{
+	const struct proc *p;
+	int r = dir_make(dir, 0700);
+
+	list_foreach((struct list *)(uintptr_t)&sb->procs, p, struct proc, link) {
+		_cleanup_free_ char *record = NULL, *spool = NULL;
+
+		if (p->state == PROC_ENDED || p->kind == PROC_FOREGROUND)
+			continue;
+		record = str_format("%s/%016llx.json", dir, (unsigned long long)p->token);
+		spool = str_format("%s/%016llx.spool", dir, (unsigned long long)p->token);
+		if (r == 0)
+			r = record && spool ? spool_write_continuation(p->spool, spool) : -ENOMEM;
+		if (r == 0)
+			r = record_write(p, record);
+	}
+	return r;
 }
 
 static int64_t number(json_object *o, const char *key)

@@ -11,6 +11,8 @@
 char *procstore_path(const struct sandbox *sb, uint64_t token, const char *suffix);
 int procstore_dir(const struct sandbox *sb);
 void procstore_save(const struct proc *p);
+/* Records, and empty spools that go on where they are now, of all that runs: into dir, as if it were a sandbox's proc/. */
+int procstore_copy(const struct sandbox *sb, const char *dir);
 void procstore_remove(const struct proc *p);
 
 #endif

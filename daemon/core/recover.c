@@ -5,7 +5,7 @@
  * The world is asked first (four lists), then everything is decided in one go on the loop:
  *	record, domain alive		adopt: agent again, rules again (idempotent), deadline again
  *	record "paused", no domain	its memory is on disk: adopt; else as below
- *	record "creating"		the create died with the daemon: destroy
+ *	record "creating"		the create died with the daemon: destroy; a restore begins again
  *	record, no domain		the sandbox died meanwhile: destroy what is left of it
  *	record "killed", parts held	the destroy died with the daemon: go on with it
  *	no record			domain, scope, timer, chain, tap, directory belong to nobody: remove
@@ -21,6 +21,7 @@
 #include "core/manager.h"
 #include "core/pause.h"
 #include "core/proc.h"
+#include "core/snapshot.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -165,6 +166,15 @@ static void adopt(struct recovery *rc, struct sandbox *sb, const struct virt_dom
 	rc->adopted++;
 	if (d->pid > 0)
 		sb->pid = d->pid;
+	if (sb->moving == SANDBOX_MOVE_COPYING && !sb->settled) {
+		snapshot_settle(sb);
+		return;
+	}
+	sb->settled = false;
+	if (sb->agent && sb->moving == SANDBOX_MOVE_COPYING)
+		pause_move_end(sb, FAULT_NONE, NULL);
+	else if (sb->moving == SANDBOX_MOVE_COPYING)
+		pause_move_forget(sb);
 	if (sb->agent) {
 		/* Only libvirt was away */
 		if (sb->moving == SANDBOX_MOVE_SAVING)
@@ -212,7 +222,10 @@ static void reconcile_record(struct recovery *rc, struct sandbox *sb)
 		return;
 	}
 	if (sb->state == SANDBOX_CREATING) {
-		if (!rc->m->recovered) {
+		if (!rc->m->recovered && sb->restoring) {
+			rc->adopted++;
+			snapshot_restore_again(sb);
+		} else if (!rc->m->recovered) {
 			rc->ended++;
 			sandbox_destroy(sb, SANDBOX_END_CREATE_FAILED, NULL, NULL);
 		}

@@ -26,14 +26,14 @@ static_assert(ELEMENTSOF(end_names) == SANDBOX_END_MAX, "a name per reason");
 static const char *const path_names[] = { "cold", "fork", "parked" };
 static_assert(ELEMENTSOF(path_names) == CREATE_PATH_MAX, "a name per way");
 
-static const char *const move_names[] = { "", "pausing", "resuming", "saving" };
+static const char *const move_names[] = { "", "pausing", "resuming", "saving", "copying" };
 static_assert(ELEMENTSOF(move_names) == SANDBOX_MOVE_MAX, "a name per move");
 
 /* moves[from] is the set of states that may follow */
 static const unsigned int moves[SANDBOX_STATE_MAX] = {
 	[SANDBOX_CREATING] = 1u << SANDBOX_RUNNING | 1u << SANDBOX_KILLED,
-	[SANDBOX_RUNNING] = 1u << SANDBOX_PAUSED | 1u << SANDBOX_KILLED,
-	[SANDBOX_PAUSED] = 1u << SANDBOX_RUNNING | 1u << SANDBOX_KILLED,
+	[SANDBOX_RUNNING] = 1u << SANDBOX_PAUSED | 1u << SANDBOX_CREATING | 1u << SANDBOX_KILLED,
+	[SANDBOX_PAUSED] = 1u << SANDBOX_RUNNING | 1u << SANDBOX_CREATING | 1u << SANDBOX_KILLED,
 	[SANDBOX_KILLED] = 0,
 };
 
@@ -93,6 +93,7 @@ void sandbox_options_done(struct sandbox_options *o)
 {
 	free(o->name);
 	free(o->policy_text);
+	free(o->snapshot_id);
 	free(o->tier);
 	free(o->idem_key);
 	free(o->idem_hash);

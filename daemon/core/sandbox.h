@@ -8,10 +8,11 @@
  *	           -> killed on any failure or request (the steps notice and undo).
  *	running    -> paused by request or deadline; -> killed by request, deadline, or the death of any part.
  *	paused     vCPUs stopped, memory held or on disk. -> running by resume; -> killed.
+ *	           Both -> creating by restore: the same sandbox, made anew out of a snapshot of its.
  *	killed     For ever; kept readable for killed_retention. destroy.c removes what is held, in any order of failure.
  *
- * Pausing and resuming take several asynchronous steps; while they last, `moving` says which way, and the state is still
- * the old one. Whoever needs the sandbox at rest waits in move_waiters (pause.c, hibernate.c).
+ * Pausing, resuming and copying (a snapshot) take several asynchronous steps; while they last, `moving` says which, and
+ * the state is still the old one. Whoever needs the sandbox at rest waits in move_waiters (pause.c, hibernate.c).
  *
  * sandbox_set_state() is the only writer and asserts the table. What is held (`held`) is a set of bits that create.c
  * sets *before* it asks for the thing and destroy.c clears after it is gone. Records are not written at each of these, so
@@ -66,6 +67,7 @@ enum sandbox_role {
 	SANDBOX_FOR_USER,
 	SANDBOX_FOR_SNAPSHOT,	/* memsnap.c: boots to be forked from */
 	SANDBOX_FOR_POOL,	/* pool.c: ready, for the next one who asks */
+	SANDBOX_FOR_COPY,	/* snaptake.c: a user's snapshot is copied into it; it never runs */
 	SANDBOX_ROLE_MAX,
 };
 
@@ -82,6 +84,7 @@ enum sandbox_move {
 	SANDBOX_MOVE_PAUSING,
 	SANDBOX_MOVE_RESUMING,
 	SANDBOX_MOVE_SAVING,	/* paused, and its memory is being written to disk */
+	SANDBOX_MOVE_COPYING,	/* running, and a snapshot of it is being made; used as ever meanwhile */
 	SANDBOX_MOVE_MAX,
 	SANDBOX_MOVE_INVALID = -EINVAL,
 };
@@ -107,6 +110,7 @@ struct sandbox_options {
 	struct policy *policy;		/* network and inspection, parsed; NULL: egress.c closes */
 	char *tier;			/* of the key it was created with; NULL = without limits */
 	char *idem_key, *idem_hash;	/* of the request; NULL = without */
+	char *snapshot_id;		/* of the user's snapshot it is made of; NULL = of its template */
 	char *policy_text;		/* JSON text for DECLAW_SECURITY_POLICY, "{}" without a policy */
 	bool inspection;		/* the policy needs traffic inspection */
 	bool pause_on_timeout, auto_resume;
@@ -155,6 +159,12 @@ struct sandbox {
 	enum sandbox_role role;
 	enum create_path path;
 	char snapshot[33];		/* memsnap.h: the key of the one it is made of, or (FOR_SNAPSHOT) makes; "" = none */
+	char from[SNAPSHOT_ID_MAX];	/* snapshot.h: the user's snapshot it was made of last; "" = none */
+	uint64_t from_usec;		/* realtime, when that one was taken; while creating */
+	unsigned int layers;		/* overlays of its own that it writes no more, below the one it writes */
+	bool restoring;			/* creating again, from that one (snaprestore.c) */
+	enum create_path made;		/* while restoring: how it was made at first */
+	bool settled;			/* what a cut-off MOVE_COPYING left on the host has been put in order */
 	bool falling_back;		/* fork.c: its clone is being removed, then it boots */
 	bool parked;			/* FOR_POOL: ready, its vCPUs are stopped */
 	bool claimed;			/* it has a user; its claim begins from the loop */
@@ -214,6 +224,12 @@ const char *sandbox_end_name(enum sandbox_end e);
 enum sandbox_end sandbox_end_from_name(const char *name);
 
 void sandbox_options_done(struct sandbox_options *o);
+
+/* A user's, or somebody waits for what it is made for */
+static inline bool sandbox_awaited(const struct sandbox *sb)
+{
+	return sb->role == SANDBOX_FOR_USER || sb->role == SANDBOX_FOR_COPY;
+}
 
 struct sandbox *sandbox_ref(struct sandbox *sb);
 struct sandbox *sandbox_unref(struct sandbox *sb);

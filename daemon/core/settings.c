@@ -57,6 +57,7 @@ static const struct conf_key settings_keys[] = {
 	ROW("sandbox", "metrics_interval", CONF_USEC, metrics_interval_usec, RANGE(0, 24 * HOUR)),
 	ROW("sandbox", "metrics_kept", CONF_U64, metrics_kept, RANGE(0, 100000)),
 	ROW("create", "fork", CONF_BOOL, fork),
+	ROW("create", "snapshots_max", CONF_U64, snapshots_max, RANGE(0, 4096)),
 	ROW("create", "parked_min", CONF_U64, parked_min, RANGE(0, 256)),
 	ROW("create", "parked_max", CONF_U64, parked_max, RANGE(0, 256)),
 	ROW("sandbox", "boot_queue_max", CONF_U64, boot_queue_max, RANGE(0, 4096)),
@@ -124,6 +125,7 @@ static const char settings_defaults[] =
 	"paused_to_disk_after = 10min\n"
 	"[create]\n"
 	"fork = yes\n"
+	"snapshots_max = 16\n"
 	"parked_min = 0\n"
 	"parked_max = 0\n"
 	"[host]\n"

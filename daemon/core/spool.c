@@ -15,6 +15,7 @@
 #include <sys/uio.h>
 
 #include "core/limits.h"
+#include "util/fileio.h"
 #include "util/macro.h"
 
 struct entry_header {
@@ -36,6 +37,7 @@ struct file_header {
 
 struct spool {
 	char *path;
+	bool disowned;
 	int fd;			/* -EBADF while in memory */
 	uint8_t *memory;	/* [HEAD, end) when in memory, at the same positions */
 	size_t memory_size;
@@ -110,6 +112,15 @@ static int spool_to_file(struct spool *s)
 	return 0;
 }
 
+int spool_write_continuation(const struct spool *s, const char *path)
+{
+	const struct file_header h = {
+		SPOOL_MAGIC, HEAD, s->last_id, { s->size[0], s->size[1] }, HEAD, s->last_id,
+	};
+
+	return file_write_atomic(path, &h, sizeof(h), 0600, false);
+}
+
 static struct spool *spool_alloc(const char *path, uint64_t cap)
 {
 	struct spool *s = calloc(1, sizeof(*s));
@@ -138,11 +149,20 @@ int spool_new(const char *path, uint64_t cap, bool durable, struct spool **ret)
 	return 0;
 }
 
+void spool_disown(struct spool *s)
+{
+	/* In memory it has no name yet, and may get one of its own */
+	if (s->fd < 0 || s->disowned)
+		return;
+	unlink(s->path);
+	s->disowned = true;
+}
+
 struct spool *spool_free(struct spool *s, bool remove_file)
 {
 	if (!s)
 		return NULL;
-	if (s->fd >= 0 && remove_file)
+	if (s->fd >= 0 && remove_file && !s->disowned)
 		unlink(s->path);
 	fd_close(s->fd);
 	free(s->index);

@@ -40,6 +40,13 @@ struct spool_entry {
 int spool_new(const char *path, uint64_t cap, bool durable, struct spool **ret);
 /* An existing file; a half-written last entry is cut off. */
 int spool_open(const char *path, uint64_t cap, struct spool **ret);
+/*
+ * A file at path that goes on where this spool is now, without what it holds: for another who follows the same streams
+ * from here on. Whoever reads it from the start is told of the gap.
+ */
+int spool_write_continuation(const struct spool *s, const char *path);
+/* Its file has no name any more, and whatever gets that name is not it. */
+void spool_disown(struct spool *s);
 struct spool *spool_free(struct spool *s, bool remove_file);
 /* len <= SPOOL_ENTRY_MAX. On -ENOSPC and the like nothing was added. */
 int spool_append(struct spool *s, enum spool_stream stream, const void *data, size_t len);

@@ -14,6 +14,7 @@
 
 #include "core/egress.h"
 #include "core/manager.h"
+#include "core/snapshot.h"
 #include "util/clock.h"
 #include "util/fileio.h"
 #include "util/log.h"
@@ -37,7 +38,7 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 	const struct { const char *key, *value; } strings[] = {
 		{ "id", sb->id }, { "owner", sb->owner }, { "name", sb->options.name },
 		{ "template_id", sb->template_id }, { "state", sandbox_state_name(sb->state) },
-		{ "end", sandbox_end_name(sb->end) }, { "create_path", create_path_name(sb->path) }, { "snapshot", sb->snapshot }, { "image", sb->image }, { "envd_token", sb->envd_token },
+		{ "end", sandbox_end_name(sb->end) }, { "create_path", create_path_name(sb->path) }, { "snapshot", sb->snapshot }, { "from", sb->from }, { "image", sb->image }, { "envd_token", sb->envd_token },
 		{ "moving", sandbox_move_name(sb->moving) }, { "traffic_token", sb->traffic_token }, { "uuid", sb->uuid }, { "policy_text", sb->options.policy_text },
 		{ "address", sb->address }, { "tier", sb->options.tier }, { "idem_key", sb->options.idem_key }, { "idem_hash", sb->options.idem_hash },
 		{ "idem_reply", sb->idem_reply },
@@ -46,7 +47,7 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		{ "vcpus", sb->vcpus }, { "memory_mb", sb->memory_mb }, { "disk_mb", sb->disk_mb },
 		{ "timeout_sec", sb->options.timeout_sec }, { "created", sb->created_usec },
 		{ "started", sb->started_usec }, { "window", sb->window_usec }, { "paused", sb->paused_usec }, { "deadline", sb->deadline_usec }, { "ended", sb->ended_usec },
-		{ "held", sb->held }, { "role", sb->role }, { "pid", (uint64_t)sb->pid },
+		{ "layers", sb->layers }, { "made", sb->made }, { "held", sb->held }, { "role", sb->role }, { "pid", (uint64_t)sb->pid },
 	};
 	_cleanup_free_ char *agent_id = str_format("%016llx", (unsigned long long)sb->agent_id);
 	int r = o && agent_id ? 0 : -ENOMEM;
@@ -77,6 +78,8 @@ static int store_render(const struct sandbox *sb, json_object **ret)
 		r = json_put_bool(o, "auto_resume", sb->options.auto_resume);
 	if (r == 0)
 		r = json_put_bool(o, "on_disk", sb->on_disk);
+	if (r == 0)
+		r = json_put_bool(o, "restoring", sb->restoring);
 	if (r == 0)
 		r = json_put_bool(o, "fetched", sb->fetched);
 	if (r == 0)
@@ -192,6 +195,8 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 			return -ENOMEM;
 	}
 	snprintf(sb->snapshot, sizeof(sb->snapshot), "%s", get_text(o, "snapshot"));
+	snprintf(sb->from, sizeof(sb->from), "%s", get_text(o, "from"));
+	sb->layers = (unsigned int)MIN_OF(get_number(o, "layers"), (uint64_t)SNAPSHOT_LAYERS_MAX);
 	sb->role = (enum sandbox_role)MIN_OF(get_number(o, "role"), (uint64_t)SANDBOX_ROLE_MAX - 1);
 	snprintf(sb->uuid, sizeof(sb->uuid), "%s", get_text(o, "uuid"));
 	sb->state = sandbox_state_from_name(get_text(o, "state"));
@@ -209,6 +214,8 @@ static int record_parse(struct manager *m, const char *id, json_object *o, struc
 	if (sb->moving < 0)
 		sb->moving = SANDBOX_MOVE_NONE;
 	json_get_bool(o, "on_disk", &sb->on_disk);
+	json_get_bool(o, "restoring", &sb->restoring);
+	sb->made = (enum create_path)MIN_OF(get_number(o, "made"), (uint64_t)CREATE_PATH_MAX - 1);
 	json_get_bool(o, "fetched", &sb->fetched);
 	sb->deadline_usec = get_number(o, "deadline");
 	sb->ended_usec = get_number(o, "ended");

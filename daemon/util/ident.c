@@ -14,6 +14,8 @@
 
 #define SANDBOX_PREFIX "sbx-"
 #define SANDBOX_PREFIX_LEN (sizeof(SANDBOX_PREFIX) - 1)
+#define SNAPSHOT_PREFIX "snap-"
+#define SNAPSHOT_PREFIX_LEN (sizeof(SNAPSHOT_PREFIX) - 1)
 
 _Static_assert(SANDBOX_ID_MAX == SANDBOX_PREFIX_LEN + IDENT_SHORT + 1,
 	       "the id is the prefix and 10 characters");
@@ -63,6 +65,20 @@ void ident_fill(char *ret, size_t n)
 			ret[i++] = alphabet[pool[have] % ALPHABET_LEN];
 	}
 	ret[n] = '\0';
+}
+
+void ident_snapshot(char ret[SNAPSHOT_ID_MAX])
+{
+	memcpy(ret, SNAPSHOT_PREFIX, SNAPSHOT_PREFIX_LEN);
+	ident_fill(ret + SNAPSHOT_PREFIX_LEN, IDENT_SHORT);
+}
+
+bool ident_snapshot_valid(const char *id)
+{
+	if (!id || !str_starts(id, SNAPSHOT_PREFIX))
+		return false;
+	id += SNAPSHOT_PREFIX_LEN;
+	return strspn(id, alphabet) == IDENT_SHORT && !id[IDENT_SHORT];
 }
 
 void ident_sandbox(char ret[SANDBOX_ID_MAX])

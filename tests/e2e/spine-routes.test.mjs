@@ -19,7 +19,7 @@ test('routes of later versions: 404 not_implemented_yet', { timeout: 60_000 }, a
 });
 
 test('routes of this version are known, also for a sandbox that is not', { timeout: 60_000 }, async () => {
-	for (const { method, path, pattern } of routes('spine', 'dataplane', 'lifecycle')) {
+	for (const { method, path, pattern } of routes('spine', 'dataplane', 'lifecycle', 'create')) {
 		if (!pattern.includes('{id}'))
 			continue;
 

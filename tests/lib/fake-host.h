@@ -31,6 +31,8 @@ enum fake_op {
 	FAKE_FREEZE, FAKE_THAW, FAKE_TIME, FAKE_DOMAIN_SUSPEND, FAKE_DOMAIN_SAVE, FAKE_DOMAIN_RESTORE, FAKE_SYNC, FAKE_STATS,
 	/* forking */
 	FAKE_DOMAIN_FORK, FAKE_DOMAIN_EXPORT, FAKE_SCOPE_WEIGHT,
+	/* snapshots */
+	FAKE_LAYER, FAKE_COPY, FAKE_COPY_FINISH, FAKE_SETTLE,
 	/* what the world does by itself: never counted, failed or held */
 	FAKE_EVENT,
 	FAKE_OP_MAX,
@@ -44,6 +46,8 @@ struct fake_thing {
 	char name[64];
 	bool running;		/* domain: its vCPUs */
 	bool exported;		/* domain: its device state is out, it cannot go on */
+	bool stands;		/* domain: it is at the instant of a copy */
+	char overlay[256];	/* domain: what its disk was changed to while it ran */
 	pid_t pid;		/* domain, scope */
 	uint64_t after_usec;	/* timer */
 };
@@ -65,6 +69,8 @@ struct fake_call {
 		fake_done_fn done;
 		virt_create_fn create;
 		virt_list_fn domains;
+		virt_copied_fn copied;
+		virt_settled_fn settled;
 		bus_list_fn units;
 		firewall_list_fn chains;
 		agent_done_fn agent_done;
@@ -75,6 +81,7 @@ struct fake_call {
 	void *userdata;
 	struct agent *agent;
 	char text[256];		/* a path, or the unit of an event */
+	char other[64];		/* the receiver of a copy */
 	uint64_t number;
 	int detail;
 };

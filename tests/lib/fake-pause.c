@@ -170,7 +170,132 @@ void virt_domain_export(struct virt *v _unused_, const char *name, const char *s
 	c->fn.done = fn;
 }
 
+/* --- copies --- */
+
+static int copy_check(const struct fake_call *c, struct fake_thing **ret)
+{
+	const struct fake_thing *to = fake_find(FAKE_DOMAIN, c->other);
+
+	*ret = fake_find(FAKE_DOMAIN, c->name);
+	if (fake.libvirt_down)
+		return -ENOTCONN;
+	if (!*ret || !to)
+		return -ENOENT;
+	cr_assert_not(to->running, "what is copied into must not run");
+	return 0;
+}
+
+static int domain_copy(struct fake_call *c)
+{
+	struct fake_thing *d;
+	int r = copy_check(c, &d);
+
+	if (r < 0)
+		return r;
+	cr_assert(d->running);
+	cr_assert_eq(access(c->text, R_OK), 0, "%s", c->text);
+	d->running = false;
+	d->stands = true;
+	snprintf(d->overlay, sizeof(d->overlay), "%s", c->text);
+	return 0;
+}
+
+static int domain_copy_finish(struct fake_call *c)
+{
+	struct fake_thing *d;
+	int r = copy_check(c, &d);
+
+	if (r < 0)
+		return r;
+	cr_assert(d->stands);
+	d->stands = false;
+	d->running = true;
+	return 0;
+}
+
+/* As in copy.c: an error leaves the source running */
+static void copy_answer(struct fake_call *c, int error)
+{
+	struct fake_thing *d = fake_find(FAKE_DOMAIN, c->name);
+
+	if (error < 0 && error != -ECANCELED && error != -ENOTCONN && d && d->stands) {
+		d->stands = false;
+		d->running = true;
+	}
+	c->fn.copied(c->userdata, error, error < 0 ? "scripted" : "", error < 0 ? 0 : 1500);
+}
+
+static struct fake_call *copy_call(enum fake_op op, const char *name, const char *receiver, const char *overlay,
+				   virt_copied_fn fn, void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_VIRT, op, name, userdata);
+
+	snprintf(c->text, sizeof(c->text), "%s", overlay);
+	snprintf(c->other, sizeof(c->other), "%s", receiver);
+	c->answer = copy_answer;
+	c->fn.copied = fn;
+	return c;
+}
+
+void virt_domain_copy(struct virt *v _unused_, const char *name, const char *receiver, const char *overlay, virt_copied_fn fn,
+		      void *userdata)
+{
+	copy_call(FAKE_COPY, name, receiver, overlay, fn, userdata)->apply = domain_copy;
+}
+
+void virt_domain_copy_finish(struct virt *v _unused_, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
+			     void *userdata)
+{
+	cr_assert_eq(usec, 1500, "what copy has told");
+	copy_call(FAKE_COPY_FINISH, name, receiver, "", fn, userdata)->apply = domain_copy_finish;
+}
+
+static int domain_settle(struct fake_call *c)
+{
+	struct fake_thing *d = fake_find(FAKE_DOMAIN, c->name);
+
+	if (fake.libvirt_down || !d)
+		return fake.libvirt_down ? -ENOTCONN : -ENOENT;
+	d->stands = false;
+	d->running = true;
+	c->number = str_eq(d->overlay, c->text);
+	return 0;
+}
+
+static void settle_answer(struct fake_call *c, int error)
+{
+	c->fn.settled(c->userdata, error, error < 0 ? "scripted" : "", error == 0 && c->number);
+}
+
+void virt_domain_settle(struct virt *v _unused_, const char *name, const char *overlay, virt_settled_fn fn, void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_VIRT, FAKE_SETTLE, name, userdata);
+
+	snprintf(c->text, sizeof(c->text), "%s", overlay);
+	c->apply = domain_settle;
+	c->answer = settle_answer;
+	c->fn.settled = fn;
+}
+
 /* --- the disk --- */
+
+static int layer_make(struct fake_call *c)
+{
+	return file_write_atomic(c->text, "layer", 5, 0660, false);
+}
+
+int disk_layer(struct workers *workers _unused_, const char *lower, const char *path, gid_t gid _unused_, disk_done_fn fn,
+	       void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_WORKERS, FAKE_LAYER, path, userdata);
+
+	cr_assert_eq(access(lower, R_OK), 0, "%s", lower);
+	snprintf(c->text, sizeof(c->text), "%s", path);
+	c->apply = layer_make;
+	c->answer = fake_answer_done;
+	c->fn.done = fn;
+	return 0;
+}
 
 int disk_sync(struct workers *workers _unused_, const char *path, disk_done_fn fn, void *userdata)
 {

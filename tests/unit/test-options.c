@@ -135,7 +135,8 @@ static const struct { const char *body; enum fault fault; const char *word; } ba
 	{ "{\"lifecycle\":{\"auto_resume\":\"x\"}}", FAULT_BAD_FIELD, "lifecycle.auto_resume" },
 	{ "{\"volumes\":[{\"id\":\"x\"}]}", FAULT_OPTION_LATER, "volumes" },
 	{ "{\"vault_refs\":{\"A\":\"b\"}}", FAULT_OPTION_LATER, "vault_refs" },
-	{ "{\"snapshot_id\":\"x\"}", FAULT_OPTION_LATER, "snapshot_id" },
+	{ "{\"snapshot_id\":\"x\"}", FAULT_SNAPSHOT_UNKNOWN, NULL },
+	{ "{\"snapshot_id\":7}", FAULT_BAD_FIELD, "snapshot_id" },
 };
 
 /* Each alone, and each after a body full of things that are good by then: all of them must be let go. */

@@ -55,8 +55,8 @@ Test(sandbox, state_names)
 /* Written down a second time, on purpose. */
 static const bool legal[SANDBOX_STATE_MAX][SANDBOX_STATE_MAX] = {
 	[SANDBOX_CREATING] = { [SANDBOX_RUNNING] = true, [SANDBOX_KILLED] = true },
-	[SANDBOX_RUNNING] = { [SANDBOX_PAUSED] = true, [SANDBOX_KILLED] = true },
-	[SANDBOX_PAUSED] = { [SANDBOX_RUNNING] = true, [SANDBOX_KILLED] = true },
+	[SANDBOX_RUNNING] = { [SANDBOX_PAUSED] = true, [SANDBOX_CREATING] = true, [SANDBOX_KILLED] = true },
+	[SANDBOX_PAUSED] = { [SANDBOX_RUNNING] = true, [SANDBOX_CREATING] = true, [SANDBOX_KILLED] = true },
 };
 
 Test(sandbox, legal_moves)
@@ -90,9 +90,7 @@ Test(sandbox, legal_moves)
 
 ILLEGAL(CREATING, CREATING)
 ILLEGAL(CREATING, PAUSED)
-ILLEGAL(RUNNING, CREATING)
 ILLEGAL(RUNNING, RUNNING)
-ILLEGAL(PAUSED, CREATING)
 ILLEGAL(PAUSED, PAUSED)
 ILLEGAL(KILLED, CREATING)
 ILLEGAL(KILLED, RUNNING)
