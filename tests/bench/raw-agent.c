@@ -18,6 +18,7 @@
  *	read PATH		a file; bytes, duration
  *	write PATH BYTES	a file of zeros; bytes, duration
  *	put LOCAL PATH		a file of this machine; bytes
+ *	identity HOSTNAME	makes the guest, a clone, what the daemon would make of it
  *	port PATH		connects to another virtio port, raw bytes, for the next four:
  *	port-ready		waits for the byte that says who holds the guest's end
  *	port-echo BYTES		a block goes there and back
@@ -29,9 +30,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "raw-session.h"
@@ -329,6 +332,32 @@ static int op_put(const char *arg)
 	return r;
 }
 
+static int op_identity(const char *hostname)
+{
+	uint8_t buf[1024], entropy[64];
+	struct timespec now;
+	struct wire_writer w;
+	int r;
+
+	if (getrandom(entropy, sizeof(entropy), 0) != (ssize_t)sizeof(entropy))
+		return -EIO;
+	clock_gettime(CLOCK_REALTIME, &now);
+	wire_writer_init(&w, buf, sizeof(buf));
+	wire_put_str(&w, DCLW_TAG_HOSTNAME, hostname);
+	wire_put_str(&w, DCLW_TAG_MACHINE_ID, "0123456789abcdef0123456789abcdef");
+	wire_put_str(&w, DCLW_TAG_ADDRESS, "192.0.2.2/32");
+	wire_put_str(&w, DCLW_TAG_GATEWAY, "192.0.2.1");
+	wire_put_str(&w, DCLW_TAG_GATEWAY_MAC, "02:dc:00:00:00:01");
+	wire_put_str(&w, DCLW_TAG_DNS, "192.0.2.1");
+	wire_put_str(&w, DCLW_TAG_MAC, "02:dc:00:00:00:02");
+	wire_put_bytes(&w, DCLW_TAG_ENTROPY, entropy, sizeof(entropy));
+	wire_put_u64(&w, DCLW_TAG_TIME, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+	r = raw_request(&raw, DCLW_OP_IDENTITY, &w, deadline());
+	if (r == 0)
+		printf("identity\n");
+	return r;
+}
+
 static int op_port(const char *path)
 {
 	if (port >= 0)
@@ -404,6 +433,7 @@ static const struct {
 	{ "read", op_read },
 	{ "write", op_write },
 	{ "put", op_put },
+	{ "identity", op_identity },
 	{ "port", op_port },
 	{ "port-ready", op_port_ready },
 	{ "port-echo", op_port_echo },

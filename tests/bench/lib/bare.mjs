@@ -4,7 +4,7 @@
 // its agent's port.
 
 import { execFile, spawn } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
@@ -13,7 +13,7 @@ import { bareArgs, withPorts } from './qemuargs.mjs';
 
 const call = promisify(execFile);
 
-// What a living sandbox's QEMU is made of: { argv: [program, argument...], diskBytes }.
+// What a living sandbox's QEMU is made of: { argv: [program, argument...], pid, diskBytes }.
 export async function qemuOf(id) {
 	const group = (await hostOut('systemctl', 'show', '-P', 'ControlGroup', scopeOf(id))).trim();
 	const pids = readFileSync(`/sys/fs/cgroup${group}/cgroup.procs`, 'utf8').trim().split('\n');
@@ -22,7 +22,7 @@ export async function qemuOf(id) {
 		const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
 
 		if (/qemu/.test(argv[0]))
-			return { argv, diskBytes: await diskBytes(bareArgs(argv.slice(1), {}).disk) };
+			return { argv, pid, diskBytes: await diskBytes(bareArgs(argv.slice(1), {}).disk) };
 	}
 	throw new Error(`no QEMU in ${scopeOf(id)}`);
 }
@@ -49,14 +49,18 @@ export class BareVm {
 		this.like = like;
 	}
 
-	async prepare() {
+	async prepare({ clone = false } = {}) {
 		const own = { socket: this.socket, disk: path.join(this.dir, 'disk.qcow2'), tap: this.tap };
-		const { args, backing } = bareArgs(this.like.argv.slice(1), own);
+		const { args, backing, memory } = bareArgs(this.like.argv.slice(1), own, { clone });
+
+		if (clone && !memory)
+			throw new Error('the sandbox is no clone');
+		this.memory = memory;
 
 		mkdirSync(this.dir, { recursive: true });
 		this.args = args;
 		// The same size and format as the sandbox's, empty: the guest's first boot writes to both
-		await call('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', backing, own.disk,
+		await call('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', clone ? 'qcow2' : 'raw', '-b', backing, own.disk,
 			String(this.like.diskBytes)]);
 		await call('ip', ['tuntap', 'add', 'dev', this.tap, 'mode', 'tap']);
 		await call('ip', ['link', 'set', this.tap, 'up']);
@@ -93,6 +97,48 @@ export class BareVm {
 		this.qemu = spawn(this.like.argv[0], withPorts(this.args, [
 			['org.declaw.bench.0', this.port], ['org.qemu.guest_agent.0', this.guestAgentPort],
 		]), { stdio: ['ignore', 'ignore', 'inherit'] });
+		await this.attach();
+	}
+
+	// A clone of the same memory, as QEMU makes it by itself, with the raw client attached.
+	async fork() {
+		await this.prepare({ clone: true });
+
+		const state = openSync(path.join(path.dirname(this.memory), 'state'), 'r');
+
+		this.qemu = spawn(this.like.argv[0], this.args, { stdio: ['pipe', 'pipe', 'inherit', state] });
+		closeSync(state);
+
+		const lines = createInterface({ input: this.qemu.stdout })[Symbol.asyncIterator]();
+		const until = async (wanted) => {
+			for (;;) {
+				const { value, done } = await lines.next(), message = done ? { error: 'its end' } : JSON.parse(value);
+
+				if (message.error || message.data?.status === 'failed')
+					throw new Error(`bare clone: ${done ? 'its end' : value}`);
+				if (wanted(message))
+					return message;
+			}
+		};
+		const command = async (execute, args) => {
+			this.qemu.stdin.write(JSON.stringify({ execute, arguments: args }));
+			return (await until((m) => 'return' in m)).return;
+		};
+
+		await until((m) => m.QMP);
+		await command('qmp_capabilities');
+		await command('migrate-set-capabilities', { capabilities: [{ capability: 'x-ignore-shared', state: true }] });
+		await command('migrate-incoming', { uri: 'fd:3' });
+		for (let status = ''; status !== 'completed';) {
+			({ status } = await command('query-migrate'));
+			if (status === 'failed')
+				throw new Error('bare clone: the device state is refused');
+		}
+		await command('cont');
+		await this.attach();
+	}
+
+	async attach() {
 		this.repl = spawn(this.client, [this.socket, '-'], { stdio: ['pipe', 'pipe', 'inherit'] });
 		this.lines = createInterface({ input: this.repl.stdout })[Symbol.asyncIterator]();
 		await this.expect('ready');

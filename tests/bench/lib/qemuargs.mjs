@@ -55,17 +55,23 @@ const ofClone = ([option, value]) => option === '-incoming' ||
 	(option === '-object' && /^memory-backend-\w+,id=declaw-ram\b/.test(value)) ||
 	(option === '-machine' && value === 'memory-backend=declaw-ram');
 
-// own: { socket, disk, tap }. -> { args, disk: the sandbox's overlay, backing: what lies under it }
-export function bareArgs(argv, own) {
+// own: { socket, disk, tap }; clone: a clone's copy is to be one, too, and not to boot: it waits for the device state
+// to be told by its monitor, on standard input and output.
+// -> { args, disk: the sandbox's overlay, backing: what lies under it, memory: a clone's memory file }
+export function bareArgs(argv, own, { clone = false } = {}) {
 	const args = [];
 	const pairs = pairUp(argv);
-	const found = fileNodes(pairs);
-	const { nodes, disk, backing } = found;
-	const fileOf = (name) => nodes.find((n) => n['node-name'] === name)?.filename;
+	const all = fileNodes(pairs);
+	const found = clone ? { ...all, frozen: undefined, backing: all.frozen?.file } : all;
+	const fileOf = (name) => found.nodes.find((n) => n['node-name'] === name)?.filename;
 
 	for (const [option, value] of pairs) {
 		let kept = value;
 
+		if (clone && ofClone([option, value])) {
+			args.push(option, value);
+			continue;
+		}
 		if (dropped.has(option) || ofClone([option, value]) || (option === '-object' && /"qom-type":"secret"|^secret,/.test(value)))
 			continue;
 		if (option === '-chardev')
@@ -77,8 +83,10 @@ export function bareArgs(argv, own) {
 		if (kept !== null)
 			args.push(...(kept === undefined ? [option] : [option, kept]));
 	}
-	check(args, own, { disk, backing });
-	return { args, disk: fileOf(disk), backing: fileOf(backing) };
+	if (clone)
+		args.push('-qmp', 'stdio');
+	check(args, own, found);
+	return { args, disk: fileOf(found.disk), backing: fileOf(found.backing), memory: /mem-path=([^,]+)/.exec(argv.join(' '))?.[1] };
 }
 
 // A baseline that lacks something would be a faster one, and nobody would notice.
