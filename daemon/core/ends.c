@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "core/ends.h"
 
+#include "core/console.h"
 #include "core/manager.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -40,11 +41,15 @@ static void end_soon(struct sandbox *sb, uint64_t usec)
 
 void ends_domain_event(struct sandbox *sb, enum virt_event ev, int detail)
 {
+	_cleanup_free_ char *console = NULL;
+
 	if (ev == VIRT_EVENT_SHUTDOWN) {
 		sb->host_ended = detail == VIRT_SHUTDOWN_HOST;
 		return;
 	}
-	log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The domain of %s has stopped by itself", sb->id);
+	console = console_tail(sb->console);	/* only while it is being created */
+	log_sandbox(LOG_WARNING, sb->id, NULL, 0, "The domain of %s has stopped by itself%s%s", sb->id,
+		    console ? "; end of its console: " : "", console ?: "");
 	end(sb, detail == VIRT_STOP_SHUTDOWN && !sb->host_ended ? SANDBOX_END_GUEST_EXIT : SANDBOX_END_CRASH);
 }
 

@@ -236,7 +236,7 @@ void snapshot_receiver_ready(struct sandbox *receiver)
 	if (!copying(tk) || !overlay)
 		fail(tk, -ECANCELED, "the sandbox has ended");
 	else
-		virt_domain_copy(tk->manager->virt, tk->sb->id, receiver->id, overlay, copied, tk);
+		virt_domain_copy(tk->manager->virt, tk->sb->id, receiver->id, overlay, accel_is_kvm(&tk->manager->accel), copied, tk);
 }
 
 /* Its creation has ended; when all is well it never says so, see above */

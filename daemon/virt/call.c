@@ -200,7 +200,7 @@ void virt_domain_export(struct virt *v, const char *name, const char *state, vir
 }
 
 static void copy_call(struct virt *v, enum work_op op, const char *name, const char *receiver, const char *overlay,
-		      uint64_t usec, virt_copied_fn fn, void *userdata)
+		      bool live, uint64_t usec, virt_copied_fn fn, void *userdata)
 {
 	struct call *c = call_new(v, op, name, receiver, overlay, userdata);
 
@@ -209,20 +209,21 @@ static void copy_call(struct virt *v, enum work_op op, const char *name, const c
 		return;
 	}
 	c->work.usec = usec;
+	c->work.live = live;
 	c->fn.copied = fn;
 	submit(v, c);
 }
 
-void virt_domain_copy(struct virt *v, const char *name, const char *receiver, const char *overlay, virt_copied_fn fn,
-		      void *userdata)
+void virt_domain_copy(struct virt *v, const char *name, const char *receiver, const char *overlay, bool live,
+		      virt_copied_fn fn, void *userdata)
 {
-	copy_call(v, WORK_COPY, name, receiver, overlay, 0, fn, userdata);
+	copy_call(v, WORK_COPY, name, receiver, overlay, live, 0, fn, userdata);
 }
 
 void virt_domain_copy_finish(struct virt *v, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
 			     void *userdata)
 {
-	copy_call(v, WORK_COPY_FINISH, name, receiver, NULL, usec, fn, userdata);
+	copy_call(v, WORK_COPY_FINISH, name, receiver, NULL, false, usec, fn, userdata);
 }
 
 void virt_domain_settle(struct virt *v, const char *name, const char *overlay, virt_settled_fn fn, void *userdata)

@@ -42,6 +42,7 @@ struct work {
 	struct virt_domain *domains;
 	size_t n_domains;
 	uint64_t usec;		/* COPY: when the vCPUs were last seen running (monotonic); FINISH: that, then the pause */
+	bool live;		/* COPY: while the source runs */
 	bool switched;		/* SETTLE */
 };
 

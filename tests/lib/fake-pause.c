@@ -237,8 +237,8 @@ static struct fake_call *copy_call(enum fake_op op, const char *name, const char
 	return c;
 }
 
-void virt_domain_copy(struct virt *v _unused_, const char *name, const char *receiver, const char *overlay, virt_copied_fn fn,
-		      void *userdata)
+void virt_domain_copy(struct virt *v _unused_, const char *name, const char *receiver, const char *overlay,
+		      bool live _unused_, virt_copied_fn fn, void *userdata)
 {
 	copy_call(FAKE_COPY, name, receiver, overlay, fn, userdata)->apply = domain_copy;
 }
