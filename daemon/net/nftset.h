@@ -2,8 +2,8 @@
 /*
  * Elements into the sets of table `inet declaw`, by netlink messages, and back.
  *
- * libnftables reads every chain, set and element of the host before it writes one element, so that a change would cost
- * the more the more sandboxes there are. These cost the same with any number. One thread at a time.
+ * libnftables reads every chain, set and range of the host before it writes one element: a change would cost the more the
+ * more others have in their tables. These cost the same beside anything. One thread at a time.
  */
 #ifndef DECLAW_NFTSET_H
 #define DECLAW_NFTSET_H
