@@ -21,6 +21,12 @@ class Qmp {
 		this.text = '';
 		this.waiting = [];
 		this.conn = net.connect(socket);
+		// QEMU is killed in the end, with whatever it had still to say
+		this.conn.on('error', () => {});
+		this.conn.on('close', () => {
+			for (const answer of this.waiting.splice(0))
+				answer({ error: { desc: 'QEMU is gone' } });
+		});
 		this.conn.on('data', (data) => {
 			this.text += data;
 			for (let end; (end = this.text.indexOf('\n')) >= 0; this.text = this.text.slice(end + 1)) {
@@ -63,6 +69,11 @@ class SharedVm extends BareVm {
 		this.qmp = new Qmp(this.qmpSocket);
 		await this.qmp.do('qmp_capabilities');
 		await this.qmp.do('migrate-set-capabilities', { capabilities: [{ capability: 'x-ignore-shared', state: true }] });
+	}
+
+	async stop() {
+		this.qmp?.conn.destroy();
+		await super.stop();
 	}
 
 	// Stop, and the devices' state into a socket; -> ms
