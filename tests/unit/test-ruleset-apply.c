@@ -95,8 +95,8 @@ static void test_together(void)
 
 		together_errors[i] = 1;
 		/* the fifth is the second one's once more */
-		snprintf(id, sizeof(id), "together%02d", i == 4 ? 1 : i);
-		snprintf(tap, sizeof(tap), "dcltogether%02d", i == 4 ? 1 : i);
+		snprintf(id, sizeof(id), "together%02u", (i == 4 ? 1u : (unsigned int)i) % 10);
+		snprintf(tap, sizeof(tap), "dcltogether%02u", (i == 4 ? 1u : (unsigned int)i) % 10);
 		firewall_sandbox_set(fw, &spec, on_together, &together_errors[i]);
 	}
 	ok(tap_wait(event, 60, n_answers == 6), "all are answered");
@@ -108,8 +108,8 @@ static void test_together(void)
 	for (int i = 0; i < 6; i++) {
 		char id[16], tap[16];
 
-		snprintf(id, sizeof(id), "together%02d", i);
-		snprintf(tap, sizeof(tap), "dcltogether%02d", i);
+		snprintf(id, sizeof(id), "together%02u", (unsigned int)i % 10);
+		snprintf(tap, sizeof(tap), "dcltogether%02u", (unsigned int)i % 10);
 		firewall_sandbox_remove(fw, id, tap, on_together, &together_errors[i]);
 	}
 	ok(tap_wait(event, 60, n_answers == 6), "all are removed");
