@@ -362,7 +362,7 @@ enum fault snapshot_take(struct sandbox *sb, snapshot_done_fn fn, void *userdata
 		return fault;
 	if (count_of(m, sb->owner) >= m->settings.snapshots_max)
 		return FAULT_SNAPSHOT_LIMIT;
-	*ret_detail = "its disk consists of as many layers as one may have; start another sandbox from its last snapshot's files";
+	*ret_detail = "its disk consists of as many layers as one may have; put what you need into a new one";
 	if (sb->layers >= SNAPSHOT_LAYERS_MAX - 1)
 		return FAULT_SNAPSHOT_FAILED;
 	tk = calloc(1, sizeof(*tk));
