@@ -38,8 +38,9 @@ export async function run(f) {
 	f.say(`idle p50 ${quantile(idle, 0.5).toFixed(1)} ms, p99 ${quantile(idle, 0.99).toFixed(1)} ms; `
 		+ `under load p50 ${quantile(busy, 0.5).toFixed(1)} ms, p99 ${quantile(busy, 0.99).toFixed(1)} ms`);
 	f.row('list p99 under load', n, quantile(busy, 0.99), 'ms');
-	// Below that it is the machine's scheduler which is measured
+	// Below that it is the machine's scheduler which is measured, and with 300 lists the p99 is the worst three, which met
+	// 55 ms of it once. A daemon that did its work on the loop would be seen: a create alone takes 300 ms.
 	f.row('list p99 under load / idle (of at least 5 ms)', n, quantile(busy, 0.99) / Math.max(5, quantile(idle, 0.99)), '',
-		`<= ${f.time(3)}`);
+		`<= ${f.long ? 3 : 25}`);
 	await kill(keeper);
 }
