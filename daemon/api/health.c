@@ -41,7 +41,8 @@ static json_object *creates(const struct manager *m)
 	}
 	for (size_t i = 0; i < CREATE_PATH_MAX; i++)
 		json_put_int(o, create_path_name((enum create_path)i), (int64_t)m->creates.by_path[i]);
-	json_put_int(o, "parked_now", pool_count(m, NULL));
+	json_put_int(o, "parked_now", pool_count(m, NULL, false));
+	json_put_int(o, "prestarted_now", pool_count(m, NULL, true));
 	json_put_int(o, "fell_back", (int64_t)m->creates.fell_back);
 	list_foreach((struct list *)(uintptr_t)&m->memsnaps, ms, struct memsnap, link)
 		if (ms->state == MEMSNAP_READY)

@@ -30,7 +30,8 @@ static bool in_memory(const struct sandbox *sb)
 {
 	switch (sb->state) {
 	case SANDBOX_CREATING:
-		return sb->boot_slot || (sb->role != SANDBOX_FOR_USER && sb->held & HELD_DOMAIN) || sb->path == CREATE_PARKED;
+		return sb->boot_slot || (sb->role != SANDBOX_FOR_USER && sb->held & HELD_DOMAIN) ||
+		       sb->path == CREATE_PARKED || sb->path == CREATE_PRESTARTED;
 	case SANDBOX_RUNNING:
 		return true;
 	case SANDBOX_PAUSED:

@@ -149,7 +149,7 @@ static void ident_done(void *userdata, int error)
 	else if (sb->role == SANDBOX_FOR_POOL)
 		pool_identified(sb);
 	else if (sb->path != CREATE_COLD)
-		clockset_run(sb, create_running);
+		clockset_run(sb, sb->claim_left ? pool_joined : create_running);
 	else
 		create_running(sb);
 }
@@ -286,6 +286,32 @@ static void run_done(void *userdata, int error, const char *message)
 	/* What follows is the agent's HELLO, or its absence: on_agent_up(), on_agent_lost() */
 }
 
+static void create_run(struct sandbox *sb)
+{
+	fork_arm(sb);
+	sandbox_step_begin(sb);
+	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
+}
+
+/* False: it has failed */
+static bool open_channels(struct sandbox *sb)
+{
+	_cleanup_free_ char *console = sandbox_run_path(sb, "console.sock");
+
+	if (console)
+		console_open(sb->manager->event, console, &sb->console);
+	if (sandbox_attach_agent(sb, -EBADF) == 0)
+		return true;
+	create_fail(sb, FAULT_INTERNAL, "the agent's channel could not be opened");
+	return false;
+}
+
+void create_go_on(struct sandbox *sb)
+{
+	if (open_channels(sb))
+		create_run(sb);
+}
+
 static void scope_done(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
@@ -302,9 +328,10 @@ static void scope_done(void *userdata, int error, const char *message)
 		snapshot_receiver_ready(sb);
 		return;
 	}
-	fork_arm(sb);
-	sandbox_step_begin(sb);
-	virt_domain_resume(sb->manager->virt, sb->id, run_done, sb);
+	if (sb->prestart)
+		pool_prestarted(sb);
+	else
+		create_run(sb);
 }
 
 void sandbox_scope_start(struct sandbox *sb, bus_done_fn fn)
@@ -337,7 +364,6 @@ static void create_scope(struct sandbox *sb)
 static void domain_done(void *userdata, int error, const char *message, pid_t pid)
 {
 	struct sandbox *sb = userdata;
-	_cleanup_free_ char *console = NULL;
 
 	if (!sandbox_step_end(sb))
 		return;
@@ -348,22 +374,16 @@ static void domain_done(void *userdata, int error, const char *message, pid_t pi
 	if (step_was_late(sb))
 		return;
 	sb->pid = pid;
-	if (sb->role == SANDBOX_FOR_COPY) {
-		create_scope(sb);	/* it never says a word */
+	if (sb->role == SANDBOX_FOR_COPY || sb->prestart) {
+		create_scope(sb);	/* it never says a word, or not yet */
 		return;
 	}
 	if (*sb->from && snapshot_adopt_processes(sb) < 0) {
 		create_fail(sb, FAULT_INTERNAL, "the snapshot's processes cannot be taken over");
 		return;
 	}
-	console = sandbox_run_path(sb, "console.sock");
-	if (console)
-		console_open(sb->manager->event, console, &sb->console);
-	if (sandbox_attach_agent(sb, -EBADF) < 0) {
-		create_fail(sb, FAULT_INTERNAL, "the agent's channel could not be opened");
-		return;
-	}
-	create_scope(sb);
+	if (open_channels(sb))
+		create_scope(sb);
 }
 
 static void create_domain(struct sandbox *sb)

@@ -10,6 +10,8 @@ struct template;
 
 /* Its turn has come: the first step. */
 void create_begin(struct sandbox *sb);
+/* A prestarted one that was claimed: its vCPUs go, and what follows is as for any clone. */
+void create_go_on(struct sandbox *sb);
 /* Its disk, and everything behind: where a clone that failed begins again as a boot. */
 void create_disk(struct sandbox *sb);
 /*

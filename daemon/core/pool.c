@@ -28,24 +28,24 @@ static bool mine(const struct sandbox *sb, const struct template *t)
 	return sb->role == SANDBOX_FOR_POOL && !sb->destroying && (!t || sb->options.template == t);
 }
 
-unsigned int pool_count(const struct manager *m, const struct template *t)
+unsigned int pool_count(const struct manager *m, const struct template *t, bool prestart)
 {
 	const struct sandbox *sb;
 	unsigned int n = 0;
 
 	list_foreach((struct list *)(uintptr_t)&m->sandboxes, sb, struct sandbox, link)
-		n += mine(sb, t) && sb->parked;
+		n += mine(sb, t) && sb->parked && sb->prestart == prestart;
 	return n;
 }
 
-/* Under way or parked */
-static unsigned int pool_size(const struct manager *m, const struct template *t)
+/* Those under way too */
+static unsigned int pool_size(const struct manager *m, const struct template *t, bool prestart)
 {
 	const struct sandbox *sb;
 	unsigned int n = 0;
 
 	list_foreach((struct list *)(uintptr_t)&m->sandboxes, sb, struct sandbox, link)
-		n += mine(sb, t);
+		n += mine(sb, t) && sb->prestart == prestart;
 	return n;
 }
 
@@ -64,15 +64,20 @@ static void demand_note(struct memsnap *ms)
 	ms->demand_usec = now;
 }
 
-static uint64_t target(struct manager *m, struct memsnap *ms)
+/* What parked ones do not cover is kept prestarted */
+static uint64_t target(struct manager *m, struct memsnap *ms, bool prestart)
 {
-	uint64_t now = clock_monotonic();
+	const struct settings *c = &m->settings;
+	uint64_t now = clock_monotonic(), parked;
 
 	while (ms->wanted > 0 && now >= ms->demand_usec + DECAY_USEC) {
 		ms->wanted--;
 		ms->demand_usec += DECAY_USEC;
 	}
-	return MIN_OF(MAX_OF((uint64_t)ms->wanted, m->settings.parked_min), m->settings.parked_max);
+	parked = MIN_OF(MAX_OF((uint64_t)ms->wanted, c->parked_min), c->parked_max);
+	if (!prestart)
+		return parked;
+	return MIN_OF(MAX_OF(ms->wanted > parked ? ms->wanted - parked : 0, c->prestarted_min), c->prestarted_max);
 }
 
 /* --- parking --- */
@@ -113,6 +118,19 @@ void pool_identified(struct sandbox *sb)
 	warm_run(sb, "python3 -c pass; true", 2, warmed);
 }
 
+void pool_prestarted(struct sandbox *sb)
+{
+	if (sb->path == CREATE_COLD) {
+		create_fail(sb, FAULT_START_FAILED, "its template cannot be cloned any more");
+		return;
+	}
+	sb->parked = true;
+	log_sandbox(LOG_DEBUG, sb->id, NULL, 0, "Sandbox %s is started ahead for template %s", sb->id, sb->options.name);
+	sandbox_unwait(&sb->create_waiters, sb->manager);
+	create_slot_release(sb);
+	pool_kick(sb->manager);
+}
+
 /* A hidden creation ends well without a word, see pool_identified() */
 static void fill_failed(void *userdata, enum fault fault _unused_, const char *detail)
 {
@@ -125,17 +143,19 @@ static void fill_failed(void *userdata, enum fault fault _unused_, const char *d
 	pool_kick(m);
 }
 
-static void fill(struct manager *m, struct memsnap *ms)
+static void fill(struct manager *m, struct memsnap *ms, bool prestart)
 {
 	_cleanup_(cleanup_sandbox_unref) struct sandbox *sb = NULL;
 
 	if (create_hidden(m, SANDBOX_FOR_POOL, ms->template, "", fill_failed, m, &sb) < 0)
 		m->pool_not_before = clock_monotonic() + RETRY_USEC;
+	else
+		sb->prestart = prestart;
 }
 
 /* --- claiming --- */
 
-static void claim_joined(struct sandbox *sb)
+void pool_joined(struct sandbox *sb)
 {
 	if (--sb->claim_left == 0 && !sb->falling_back && sb->state == SANDBOX_CREATING)
 		create_running(sb);
@@ -150,7 +170,7 @@ static void claim_identified(void *userdata, int error)
 	if (error)
 		create_fail(sb, FAULT_START_FAILED, "the guest could not be given its identity");
 	else
-		clockset_run(sb, claim_joined);
+		clockset_run(sb, pool_joined);
 }
 
 static void claim_identify(struct sandbox *sb)
@@ -191,30 +211,37 @@ static void claim_ruled(void *userdata, int error, const char *message)
 	if (error < 0)
 		create_fail(sb, FAULT_NO_FIREWALL, message);
 	else
-		claim_joined(sb);
+		pool_joined(sb);
 }
 
 static void claim_begin(struct sandbox *sb)
 {
 	struct manager *m = sb->manager;
 
-	fork_arm(sb);
 	/* Until its rules are its own they are closed; nobody is answered before both are done */
 	sb->claim_left = 2;
-	sandbox_step_begin(sb);
-	virt_domain_resume(m->virt, sb->id, claim_runs, sb);
 	bus_scope_weight(m->bus, sb->unit, CPU_WEIGHT, NULL, NULL);
+	if (sb->path == CREATE_PRESTARTED) {
+		create_go_on(sb);
+		if (sb->falling_back || sb->destroying)
+			return;
+	} else {
+		fork_arm(sb);
+		sandbox_step_begin(sb);
+		virt_domain_resume(m->virt, sb->id, claim_runs, sb);
+	}
 	sandbox_step_begin(sb);
 	egress_rules(sb, claim_ruled, sb);
 }
 
 /* It waits as long as any of its template: who was parked first goes first */
-static struct sandbox *oldest(struct manager *m, const struct template *t, const char *key)
+static struct sandbox *oldest(struct manager *m, const struct template *t, const char *key, bool prestart)
 {
 	struct sandbox *sb, *found = NULL;
 
 	list_foreach(&m->sandboxes, sb, struct sandbox, link)
-		if (mine(sb, t) && sb->parked && (!key || str_eq(sb->snapshot, key)) && agent_is_up(sb->agent))
+		if (mine(sb, t) && sb->parked && sb->prestart == prestart && (!key || str_eq(sb->snapshot, key)) &&
+		    (prestart || agent_is_up(sb->agent)))
 			found = sb;
 	return found;
 }
@@ -226,11 +253,12 @@ bool pool_claim(struct manager *m, const char *owner, struct sandbox_options *op
 	struct sandbox *sb;
 	char *name;
 
-	if (!ms || !m->settings.parked_max)
+	if (!ms || !(m->settings.parked_max || m->settings.prestarted_max))
 		return false;
 	demand_note(ms);
 	pool_kick(m);
-	sb = memsnap_ready(m, options->template) ? oldest(m, options->template, ms->key) : NULL;
+	sb = memsnap_ready(m, options->template) ? oldest(m, options->template, ms->key, false) ?:
+						   oldest(m, options->template, ms->key, true) : NULL;
 	name = sb ? strdup(owner) : NULL;
 	if (!name || sandbox_wait(&sb->create_waiters, fn, userdata) < 0) {
 		free(name);
@@ -242,8 +270,8 @@ bool pool_claim(struct manager *m, const char *owner, struct sandbox_options *op
 	sb->options = *options;
 	memset(options, 0, sizeof(*options));
 	sb->role = SANDBOX_FOR_USER;
-	sb->path = CREATE_PARKED;
-	sb->parked = false;
+	sb->path = sb->prestart ? CREATE_PRESTARTED : CREATE_PARKED;
+	sb->parked = sb->prestart = false;
 	sb->claimed = true;
 	sb->created_usec = clock_realtime();
 	m->n_live++;
@@ -265,7 +293,7 @@ static void evict(struct sandbox *sb)
 
 bool pool_yield(struct manager *m)
 {
-	struct sandbox *sb = oldest(m, NULL, NULL);
+	struct sandbox *sb = oldest(m, NULL, NULL, false) ?: oldest(m, NULL, NULL, true);
 
 	if (!sb)
 		return false;
@@ -274,9 +302,9 @@ bool pool_yield(struct manager *m)
 	return true;
 }
 
-static void evict_one(struct manager *m, const struct template *t)
+static void evict_one(struct manager *m, const struct template *t, bool prestart)
 {
-	struct sandbox *sb = oldest(m, t, NULL);
+	struct sandbox *sb = oldest(m, t, NULL, prestart);
 
 	if (sb)
 		evict(sb);
@@ -308,28 +336,37 @@ static void look_again(struct manager *m, uint64_t at)
 		log_error("No timer for parked sandboxes");
 }
 
+/* True: one is being made */
+static bool adjust_kind(struct manager *m, struct memsnap *ms, bool prestart, bool *demand)
+{
+	unsigned int have = pool_size(m, ms->template, prestart);
+	uint64_t want = target(m, ms, prestart);
+
+	if (have > want && have == pool_count(m, ms->template, prestart)) {
+		evict_one(m, ms->template, prestart);
+	} else if (have < want && clock_monotonic() >= m->pool_not_before && memsnap_ready(m, ms->template)) {
+		fill(m, ms, prestart);
+		return true;
+	} else if (have < want) {
+		*demand = true;
+	}
+	return false;
+}
+
 static void adjust(struct manager *m)
 {
-	uint64_t now = clock_monotonic();
 	struct memsnap *ms;
 	bool demand = false;
 
 	list_foreach(&m->memsnaps, ms, struct memsnap, link) {
-		unsigned int have = pool_size(m, ms->template);
-		uint64_t want = target(m, ms);
-
 		demand |= ms->wanted > 0;
 		evict_stale(m, ms);
-		if (have > want && have == pool_count(m, ms->template))
-			evict_one(m, ms->template);
-		else if (have < want && now >= m->pool_not_before && memsnap_ready(m, ms->template)) {
-			fill(m, ms);
-			return;		/* the next when this one is through */
-		} else if (have < want)
-			demand = true;
+		/* The next when this one is through */
+		if (adjust_kind(m, ms, false, &demand) || adjust_kind(m, ms, true, &demand))
+			return;
 	}
 	if (demand)
-		look_again(m, MAX_OF(m->pool_not_before, now + DECAY_USEC / 6));
+		look_again(m, MAX_OF(m->pool_not_before, clock_monotonic() + DECAY_USEC / 6));
 }
 
 static int on_defer(sd_event_source *s, void *userdata)
@@ -345,7 +382,8 @@ static int on_defer(sd_event_source *s, void *userdata)
 			if (!sb->destroying)
 				claim_begin(sb);
 		}
-	if (m->ready && !m->stopping && !m->closing && m->settings.parked_max && virt_is_connected(m->virt))
+	if (m->ready && !m->stopping && !m->closing && virt_is_connected(m->virt) &&
+	    (m->settings.parked_max || m->settings.prestarted_max))
 		adjust(m);
 	return 0;
 }

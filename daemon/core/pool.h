@@ -7,6 +7,9 @@
  * gives it an owner, options and rules; then its vCPUs go, it is given entropy (and with that a new boot id) and the
  * time, and is an ordinary sandbox. If that fails it boots, as any clone does (fork.h).
  *
+ * A prestarted one has come half as far: its QEMU is there, in its scope, with the template's memory and devices, and not
+ * one instruction of its guest has run. It takes a third of the memory; who claims it waits for the rest of a fork.
+ *
  * How many of a template: as many as were asked for at once lately, between parked_min and parked_max. They are made one
  * at a time, while nobody boots, in scopes of the least processor weight, and only where admission has room for them
  * beside everything else. They never count against a user: room for a user's guest is counted without them, and they go
@@ -32,7 +35,11 @@ void pool_stop(struct manager *m);
 bool pool_yield(struct manager *m);
 /* create.c: a hidden clone has its identity */
 void pool_identified(struct sandbox *sb);
-/* Parked and unclaimed, of that template; NULL = of any */
-unsigned int pool_count(const struct manager *m, const struct template *t);
+/* create.c: a hidden clone could run now */
+void pool_prestarted(struct sandbox *sb);
+/* create.c: a claimed one has its identity; it runs when it has its rules, too */
+void pool_joined(struct sandbox *sb);
+/* Parked or prestarted, unclaimed, of that template; NULL = of any */
+unsigned int pool_count(const struct manager *m, const struct template *t, bool prestart);
 
 #endif

@@ -23,7 +23,7 @@ static const char *const end_names[] = {
 };
 static_assert(ELEMENTSOF(end_names) == SANDBOX_END_MAX, "a name per reason");
 
-static const char *const path_names[] = { "cold", "fork", "parked" };
+static const char *const path_names[] = { "cold", "fork", "prestarted", "parked" };
 static_assert(ELEMENTSOF(path_names) == CREATE_PATH_MAX, "a name per way");
 
 static const char *const move_names[] = { "", "pausing", "resuming", "saving", "copying" };

@@ -75,7 +75,8 @@ enum sandbox_role {
 enum create_path {
 	CREATE_COLD,		/* booted */
 	CREATE_FORK,		/* a clone of its template's memory snapshot */
-	CREATE_PARKED,		/* a clone made before it was asked for */
+	CREATE_PRESTARTED,	/* a clone whose QEMU was started before it was asked for */
+	CREATE_PARKED,		/* a clone made, run and stopped before it was asked for */
 	CREATE_PATH_MAX,
 };
 
@@ -167,6 +168,7 @@ struct sandbox {
 	bool settled;			/* what a cut-off MOVE_COPYING left on the host has been put in order */
 	bool falling_back;		/* fork.c: its clone is being removed, then it boots */
 	bool parked;			/* FOR_POOL: ready, its vCPUs are stopped */
+	bool prestart;			/* ... and not one instruction of its guest has run; until it is claimed */
 	bool claimed;			/* it has a user; its claim begins from the loop */
 	unsigned int claim_left;	/* its rules, its identity */
 	sd_event_source *fork_timer;

@@ -60,6 +60,8 @@ static const struct conf_key settings_keys[] = {
 	ROW("create", "snapshots_max", CONF_U64, snapshots_max, RANGE(0, 4096)),
 	ROW("create", "parked_min", CONF_U64, parked_min, RANGE(0, 256)),
 	ROW("create", "parked_max", CONF_U64, parked_max, RANGE(0, 256)),
+	ROW("create", "prestarted_min", CONF_U64, prestarted_min, RANGE(0, 256)),
+	ROW("create", "prestarted_max", CONF_U64, prestarted_max, RANGE(0, 256)),
 	ROW("sandbox", "boot_queue_max", CONF_U64, boot_queue_max, RANGE(0, 4096)),
 	ROW("sandbox", "boot_queue_timeout", CONF_USEC, boot_queue_usec, RANGE(0, HOUR)),
 	ROW("sandbox", "memory_max", CONF_SIZE, memory_max, RANGE(0, 1ull << 50)),
@@ -128,6 +130,8 @@ static const char settings_defaults[] =
 	"snapshots_max = 16\n"
 	"parked_min = 0\n"
 	"parked_max = 0\n"
+	"prestarted_min = 0\n"
+	"prestarted_max = 0\n"
 	"[host]\n"
 	"state_dir = /var/lib/declaw\n"
 	"run_dir = /run/declaw\n"

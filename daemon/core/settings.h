@@ -23,7 +23,7 @@ struct settings {
 	uint64_t spool_max, paused_to_disk_usec, metrics_interval_usec, metrics_kept, boot_queue_max, boot_queue_usec, memory_max, memory_reserve;
 	/* [create] */
 	bool fork;
-	uint64_t parked_min, parked_max, snapshots_max;
+	uint64_t parked_min, parked_max, prestarted_min, prestarted_max, snapshots_max;
 	/* [host] */
 	char *state_dir, *run_dir, *slice, *vm_group, *libvirt_uri, *libvirt_pid_dir, *libvirt_log_dir, *emulator;
 	int accelerator;

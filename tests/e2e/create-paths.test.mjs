@@ -8,11 +8,12 @@ import { get, listIds, post } from './lib/api.mjs';
 import { assertOk, assertSandbox } from './lib/check.mjs';
 import { sigkill, withConfig } from './lib/daemon.mjs';
 import { virshList } from './lib/host.mjs';
-import { clockOf, creates, forkable, identityOf, parked } from './lib/identity.mjs';
+import { clockOf, creates, forkable, identityOf, parked, prestarted } from './lib/identity.mjs';
 import { Sandbox, killAll, sh, until, withSandbox } from './lib/sandbox.mjs';
 
 const none = '[create]\nfork = no\n';
 const fork = '[create]\nfork = yes\nparked_max = 0\n';
+const ahead = '[create]\nfork = yes\nparked_max = 0\nprestarted_min = 2\nprestarted_max = 2\n';
 const pool = '[create]\nfork = yes\nparked_min = 1\nparked_max = 3\n';
 
 async function example(path) {
@@ -48,6 +49,34 @@ test('cold', { timeout: 240_000 }, () => withConfig(none, () => example('cold'))
 test('fork', { timeout: 300_000 }, () => withConfig(fork, async () => {
 	await forkable('python');
 	await example('fork');
+}));
+
+test('prestarted: the same, each with an identity and a clock of its own', { timeout: 400_000 }, () => withConfig(ahead, async () => {
+	await forkable('base', 'python');
+	await prestarted(4);
+	assert.deepEqual(await listIds(), [], 'what is nobody\'s is in no list');
+	await example('prestarted');
+	await prestarted(4);
+
+	const made = [];
+
+	try {
+		const all = await Promise.all([0, 1].map(() => Sandbox.create({ template: 'base', timeout: 300 })));
+		const ids = [];
+
+		made.push(...all.map((s) => s.sandboxId));
+		for (const sbx of all) {
+			const { offset, error } = await clockOf(sbx);
+
+			assert.ok(Math.abs(offset) <= 200 + error, `the clock is off by ${offset} ms, give or take ${error}`);
+			ids.push(await identityOf(sbx));
+		}
+		for (const item of Object.keys(ids[0]))
+			assert.notEqual(ids[0][item], ids[1][item], item);
+		assert.ok((await creates()).prestarted >= 3);
+	} finally {
+		await killAll(made);
+	}
 }));
 
 test('parked: the same, and more', { timeout: 400_000 }, () => withConfig(pool, async () => {

@@ -79,6 +79,18 @@ static struct sandbox *parked(void)
 	return found;
 }
 
+/* None parked, that many prestarted */
+static void prestart(unsigned int n)
+{
+	m->settings.parked_min = m->settings.parked_max = 0;
+	while (pool_yield(m))
+		settle();
+	m->settings.prestarted_min = m->settings.prestarted_max = n;
+	m->pool_not_before = 0;
+	pool_kick(m);
+	settle();
+}
+
 static void kick(void)
 {
 	m->pool_not_before = 0;
@@ -89,7 +101,7 @@ static void kick(void)
 /* No more of them are wanted, and none is left */
 static void drain(void)
 {
-	m->settings.parked_min = m->settings.parked_max = 0;
+	m->settings.parked_min = m->settings.parked_max = m->settings.prestarted_min = m->settings.prestarted_max = 0;
 	while (pool_yield(m))
 		settle();
 	settle();
@@ -100,8 +112,8 @@ Test(pool, parked_at_start)
 {
 	struct sandbox *sb = parked();
 
-	cr_assert_eq(pool_count(m, NULL), 2);
-	cr_assert_eq(pool_count(m, snap()->template), 2);
+	cr_assert_eq(pool_count(m, NULL, false), 2);
+	cr_assert_eq(pool_count(m, snap()->template, false), 2);
 	cr_assert_eq(m->n_live, 0, "they are nobody's");
 	cr_assert_eq(m->n_booting, 0);
 	cr_assert(sb->agent && sb->agent->held, "nobody pings a guest that is stopped");
@@ -161,7 +173,7 @@ Test(pool, demand)
 	cr_assert_eq(by_path[CREATE_PARKED], 2);
 	cr_assert_eq(by_path[CREATE_FORK], 2);
 	kick();
-	cr_assert_eq(pool_count(m, NULL), 3, "parked_max");
+	cr_assert_eq(pool_count(m, NULL, false), 3, "parked_max");
 	for (int i = 0; i < 4; i++)
 		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
 	settle();
@@ -169,7 +181,7 @@ Test(pool, demand)
 	snap()->demand_usec = 0;
 	kick();
 	kick();
-	cr_assert_eq(pool_count(m, NULL), 2, "parked_min");
+	cr_assert_eq(pool_count(m, NULL, false), 2, "parked_min");
 	drain();
 	finish();
 }
@@ -181,7 +193,7 @@ static void fail_one(unsigned int k, bool applied)
 	struct sandbox *sb;
 
 	kick();
-	cr_assert_geq(pool_count(m, NULL), 1);
+	cr_assert_geq(pool_count(m, NULL, false), 1);
 	snap()->state = MEMSNAP_READY;
 	snap()->distrust = 0;
 	m->settings.parked_max = 1;
@@ -212,6 +224,136 @@ Test(pool, whatever_fails_it_boots)
 	finish();
 }
 
+/* Started ahead: there is a domain in its scope behind closed rules, and not one instruction has run */
+Test(pool, prestarted)
+{
+	struct fake_wait w;
+	struct sandbox *sb;
+	char id[SANDBOX_ID_MAX];
+
+	prestart(2);
+	cr_assert_eq(pool_count(m, NULL, false), 0);
+	cr_assert_eq(pool_count(m, snap()->template, true), 2);
+	cr_assert_eq(m->n_live, 0);
+	cr_assert_eq(m->n_booting, 0);
+	sb = parked();
+	cr_assert_null(sb->agent, "nobody is waited for");
+	cr_assert_eq(guest.n_agents, 0);
+	cr_assert_not(fake_find(FAKE_DOMAIN, sb->id)->running);
+	cr_assert_not_null(fake_find(FAKE_UNIT, sb->unit));
+	cr_assert_not_null(fake_find(FAKE_CHAIN, ident_short(sb->id)));
+	snprintf(id, sizeof(id), "%s", sb->id);
+	m->settings.prestarted_min = 0;
+	m->settings.prestarted_max = 1;
+	fake_script();
+	sb = fake_create(m, &w, 300);
+	cr_assert_str_eq(sb->id, id);
+	cr_assert_eq(m->n_live, 1);
+	settle();
+	cr_assert_eq(w.fault, FAULT_NONE, "%s", w.detail);
+	fake_assert_running(sb);
+	cr_assert_eq(sb->path, CREATE_PRESTARTED);
+	cr_assert_eq(sb->role, SANDBOX_FOR_USER);
+	cr_assert_eq(fake.counts[FAKE_IDENTITY], 1, "it is told who it is, once");
+	cr_assert_eq(fake.counts[FAKE_RULES_CLOSE], 1, "its own rules");
+	cr_assert_eq(fake.counts[FAKE_DOMAIN_FORK], 0);
+	cr_assert_eq(fake.counts[FAKE_SCOPE_WEIGHT], 1);
+	cr_assert_eq(m->creates.by_path[CREATE_PRESTARTED], 1);
+	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+	drain();
+	finish();
+}
+
+/* Parked ones first, then prestarted ones, then forks; what the first do not cover is kept as the second */
+Test(pool, prestarted_second)
+{
+	struct fake_wait w[4];
+	struct sandbox *sb[4];
+	unsigned int by_path[CREATE_PATH_MAX] = { 0 };
+
+	m->settings.parked_min = m->settings.parked_max = m->settings.prestarted_min = 1;
+	m->settings.prestarted_max = 2;
+	pool_yield(m);
+	settle();
+	kick();
+	cr_assert_eq(pool_count(m, NULL, false), 1);
+	cr_assert_eq(pool_count(m, NULL, true), 1);
+	for (int i = 0; i < 4; i++)
+		sb[i] = fake_create(m, &w[i], 300);
+	settle();
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(w[i].fault, FAULT_NONE);
+		fake_assert_running(sb[i]);
+		by_path[sb[i]->path]++;
+	}
+	cr_assert_eq(by_path[CREATE_PARKED], 1);
+	cr_assert_eq(by_path[CREATE_PRESTARTED], 1);
+	cr_assert_eq(by_path[CREATE_FORK], 2);
+	kick();
+	cr_assert_eq(pool_count(m, NULL, false), 1, "parked_max");
+	cr_assert_eq(pool_count(m, NULL, true), 2, "prestarted_max");
+	for (int i = 0; i < 4; i++)
+		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+	drain();
+	finish();
+}
+
+/* Whatever fails while one is claimed: it boots */
+Test(pool, prestarted_that_fails_boots)
+{
+	for (unsigned int k = 1; k <= 10; k++) {
+		struct fake_wait w;
+		struct sandbox *sb;
+
+		snap()->state = MEMSNAP_READY;
+		snap()->distrust = 0;
+		prestart(1);
+		cr_assert_eq(pool_count(m, NULL, true), 1);
+		m->settings.prestarted_min = 0;
+		m->pool_not_before = (uint64_t)-1;
+		fake_script();
+		fake.fail_at = (k + 1) / 2;
+		fake.fail_error = -EIO;
+		fake.fail_applied = k % 2;
+		sb = fake_create(m, &w, 300);
+		settle();
+		cr_assert_eq(w.calls, 1);
+		cr_assert_eq(w.fault, FAULT_NONE, "operation %u (%d): %s", (k + 1) / 2, fake.failed_op, w.detail);
+		cr_assert_neq(fake.failed_op, FAKE_OP_MAX, "operation %u was never asked for", (k + 1) / 2);
+		fake_assert_running(sb);
+		fake_script();
+		sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+		settle();
+		cr_assert_eq(sb->held, 0);
+		cr_assert_eq(m->n_live, 0);
+	}
+	drain();
+	finish();
+}
+
+/* Its QEMU dies, or the daemon: nobody has it, and another takes its place */
+Test(pool, a_prestarted_one_dies)
+{
+	char id[SANDBOX_ID_MAX];
+
+	prestart(2);
+	snprintf(id, sizeof(id), "%s", parked()->id);
+	fake_qemu_dies(id, VIRT_STOP_CRASHED);
+	settle();
+	kick();
+	cr_assert_eq(pool_count(m, NULL, true), 2);
+	snprintf(id, sizeof(id), "%s", parked()->id);
+	m = manager_free(m);
+	m = fake_manager("[create]\nfork = yes\nprestarted_min = 1\nprestarted_max = 1\n");
+	settle();
+	cr_assert_null(fake_find(FAKE_DOMAIN, id));
+	cr_assert_eq(pool_count(m, NULL, true), 1);
+	drain();
+	finish();
+}
+
 /* It dies while it is parked: the next one takes its place */
 Test(pool, a_parked_one_dies)
 {
@@ -221,7 +363,7 @@ Test(pool, a_parked_one_dies)
 	fake_lose(sb->agent, -ECONNRESET);
 	settle();
 	kick();
-	cr_assert_eq(pool_count(m, NULL), 2);
+	cr_assert_eq(pool_count(m, NULL, false), 2);
 	drain();
 	finish();
 }
@@ -233,7 +375,7 @@ Test(pool, identity_refused)
 	guest.identity_error = EIO;
 	m->settings.parked_min = m->settings.parked_max = 1;
 	kick();
-	cr_assert_eq(pool_count(m, NULL), 0);
+	cr_assert_eq(pool_count(m, NULL, false), 0);
 	cr_assert_eq(fake_count(FAKE_DOMAIN), 0);
 	fake_assert_empty();
 	finish();
@@ -249,7 +391,7 @@ Test(pool, restart)
 	m = fake_manager(ON);
 	settle();
 	cr_assert_null(fake_find(FAKE_DOMAIN, id));
-	cr_assert_eq(pool_count(m, NULL), 2);
+	cr_assert_eq(pool_count(m, NULL, false), 2);
 	cr_assert_eq(m->n_live, 0);
 	drain();
 	finish();
@@ -265,11 +407,11 @@ Test(pool, memory)
 	m->settings.memory_max = 3 * (320ull << 20);
 	m->settings.parked_min = m->settings.parked_max = 8;
 	kick();
-	cr_assert_eq(pool_count(m, NULL), 3, "as many as there is room for");
+	cr_assert_eq(pool_count(m, NULL, false), 3, "as many as there is room for");
 	m->settings.parked_min = 0;
 	m->settings.parked_max = 1;
 	m->pool_not_before = (uint64_t)-1;
-	while (pool_count(m, NULL) > 1) {
+	while (pool_count(m, NULL, false) > 1) {
 		pool_yield(m);
 		settle();
 	}

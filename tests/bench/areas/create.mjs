@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // The ways a sandbox comes to be (issue 6), each against a cold boot of a bare QEMU on the same files in the same
-// run: a clone parked before it was asked for, a clone made on demand, a boot. The clock stops at the first output of
+// run: a clone parked before it was asked for, one whose QEMU was started ahead, one made on demand, a boot. The clock stops at the first output of
 // a command. A burst is measured against what its clones cost one after the other.
 
 import { del, get, post } from '../../e2e/lib/api.mjs';
@@ -12,7 +12,7 @@ import { median, quantile } from '../lib/stats.mjs';
 import os from 'node:os';
 
 export const area = 'create';
-export const title = 'parked, fork and cold: request to 201 and to first output';
+export const title = 'parked, prestarted, fork and cold: request to 201 and to first output';
 
 const template = 'python';
 const burst = 50;
@@ -23,6 +23,12 @@ async function parked(n) {
 	const { templates } = (await get('/healthz')).json;
 
 	await until(`${n} parked`, async () => (await creates()).parked_now >= n * templates.length, 300_000, 100);
+}
+
+async function prestarted(n) {
+	const { templates } = (await get('/healthz')).json;
+
+	await until(`${n} started ahead`, async () => (await creates()).prestarted_now >= n * templates.length, 300_000, 100);
 }
 
 const forkable = () => until('a memory snapshot', async () => (await creates()).forkable.includes(template), 300_000, 200);
@@ -77,7 +83,7 @@ export async function run(bench) {
 	const vm = new BareVm(bench, like, 'create');
 	const bare = [];
 	const boot = async () => bare.push(await vm.boot('echo up'));
-	const all = { parked: [], fork: [], cold: [] };
+	const all = { parked: [], prestarted: [], fork: [], cold: [] };
 
 	bench.later(() => vm.remove());
 	await vm.boot('echo up');
@@ -90,6 +96,13 @@ export async function run(bench) {
 			}
 		});
 		await boot();
+		await withConfig('[create]\nparked_max = 0\nprestarted_min = 1\nprestarted_max = 1\n', async () => {
+			await forkable();
+			for (let k = 0; k < bench.samples(10); k++) {
+				await prestarted(1);
+				all.prestarted.push(await create());
+			}
+		});
 		await withConfig('[create]\nparked_max = 0\n', async () => {
 			await forkable();
 			for (let k = 0; k < bench.samples(10); k++)
@@ -112,6 +125,8 @@ export async function run(bench) {
 		row('parked: request to first output', of('parked', 'output')),
 		row('parked: first command', of('parked', 'first')),
 		row('parked: a later command', of('parked', 'steady')),
+		row('prestarted: request to 201', of('prestarted', 'created')),
+		row('prestarted: request to first output', of('prestarted', 'output')),
 		row('fork: request to 201', of('fork', 'created')),
 		row('fork: request to first output', of('fork', 'output')),
 		row('cold: request to first output', of('cold', 'output')),
@@ -123,6 +138,7 @@ export async function run(bench) {
 	bench.figure('parked claim to 201, p50 / bare boot to agent', percent(median(claim), greeted), '%', { baseline: 100, must: '<= 1.5', aim: '<= 1' });
 	bench.figure('parked claim to 201, p99 / bare boot to agent', percent(quantile(claim, 0.99), greeted), '%', { baseline: 100, must: '<= 4', aim: '<= 3' });
 	bench.figure('parked claim to first output, p50 / bare boot', percent(median(of('parked', 'output')), output), '%', { baseline: 100, must: '<= 2.5', aim: '<= 1.5' });
+	bench.figure('prestarted to first output, p50 / bare boot', percent(median(of('prestarted', 'output')), output), '%', { baseline: 100, must: '<= 30' });
 	bench.figure('fork to first output, p50 / bare boot', percent(median(of('fork', 'output')), output), '%', { baseline: 100, must: '<= 30', aim: '<= 20' });
 	bench.figure('cold to first output, p50 / bare boot', median(of('cold', 'output')) / output, 'ratio', { baseline: 1, must: '<= 1.2', aim: '<= 1.1' });
 	bench.figure('first command after a claim / a later one', median(of('parked', 'first')) / median(of('parked', 'steady')), 'ratio', { baseline: 1, must: '<= 3', aim: '<= 2' });

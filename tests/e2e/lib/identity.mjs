@@ -63,3 +63,4 @@ export const forkable = (...templates) => until(`memory snapshots of ${templates
 }, 180_000, 300);
 // Made one after the other, while nobody boots
 export const parked = (n) => until(`${n} parked`, async () => (await creates()).parked_now >= n, 120_000, 200);
+export const prestarted = (n) => until(`${n} started ahead`, async () => (await creates()).prestarted_now >= n, 120_000, 200);
