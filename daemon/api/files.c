@@ -10,6 +10,7 @@
 #include "api/api.h"
 
 #define WRITE_MODE 0644u
+#define ANNOUNCE_MIN (64u << 10)
 
 /* Path and user of query or body; answers itself and returns false when they cannot be used. */
 bool api_path_ok(struct http_request *req, const char *path, const char *user)
@@ -37,7 +38,8 @@ struct download {
 	char *path;
 	struct buf pending;	/* bounded by the stream's window */
 	size_t sent;
-	bool begun, ended;
+	uint64_t left;		/* of the announced size */
+	bool begun, ended, sized;
 	int error;
 };
 
@@ -68,20 +70,31 @@ static void download_close(struct download *d, bool clean)
 	download_free(d);
 }
 
+/* Passes on what the client has room for; returns how much that was. */
+static size_t download_pass(struct download *d, const void *data, size_t len)
+{
+	size_t n = MIN_OF(http_stream_room(d->req), len);
+
+	if (n > 0) {
+		http_stream_write(d->req, data, n);
+		agent_stream_consumed(d->stream, n);
+		d->left -= MIN_OF(d->left, (uint64_t)n);
+	}
+	return n;
+}
+
+/* A file that grew meanwhile ends where it ended when it was opened; one that shrank is an answer cut short. */
 static void download_pump(void *userdata)
 {
 	struct download *d = userdata;
-	size_t n = MIN_OF(http_stream_room(d->req), d->pending.len - d->sent);
 
-	if (n > 0) {
-		http_stream_write(d->req, d->pending.data + d->sent, n);
-		d->sent += n;
-		agent_stream_consumed(d->stream, n);
-	}
+	d->sent += download_pass(d, d->pending.data + d->sent, d->pending.len - d->sent);
 	if (d->sent == d->pending.len)
 		d->pending.len = d->sent = 0;
-	if (d->ended && d->pending.len == 0)
-		download_close(d, d->error == 0);
+	if (d->sized && d->left == 0)
+		download_close(d, true);
+	else if (d->ended && d->pending.len == 0)
+		download_close(d, d->error == 0 && !d->sized);
 }
 
 static void download_data(void *userdata, uint64_t offset _unused_, const uint8_t *data, size_t len)
@@ -89,13 +102,8 @@ static void download_data(void *userdata, uint64_t offset _unused_, const uint8_
 	struct download *d = userdata;
 	size_t n = 0;
 
-	if (d->begun && d->pending.len == 0) {
-		n = MIN_OF(http_stream_room(d->req), len);
-		if (n > 0) {
-			http_stream_write(d->req, data, n);
-			agent_stream_consumed(d->stream, n);
-		}
-	}
+	if (d->begun && d->pending.len == 0)
+		n = download_pass(d, data, len);
 	if (n < len && d->sent > 0) {
 		memmove(d->pending.data, d->pending.data + d->sent, d->pending.len - d->sent);
 		d->pending.len -= d->sent;
@@ -117,10 +125,16 @@ static void download_end(void *userdata, int error)
 
 static const struct agent_stream_ops download_ops = { .data = download_data, .end = download_end };
 
-static void download_reply(void *userdata, int error, const struct agent_file_info *info _unused_)
+/*
+ * The size is announced, which is also what makes large files fast: MHD moves chunks through the few KiB its connection
+ * has, and content of known length through a block of its own. Not for small ones: files of /proc and /sys do not have the
+ * size they show, and SDKs take an announced length of 0 for null.
+ */
+static void download_reply(void *userdata, int error, const struct agent_file_info *info)
 {
 	static const struct http_stream_ops ops = { .room = download_pump };
 	struct download *d = userdata;
+	bool raw;
 
 	d->asked = false;
 	if (!d->req) {
@@ -133,8 +147,12 @@ static void download_reply(void *userdata, int error, const struct agent_file_in
 		download_free(d);
 		return;
 	}
+	raw = str_ends(http_request_path(d->req), "/raw");
 	d->begun = true;
-	http_stream_begin(d->req, 200, str_ends(http_request_path(d->req), "/raw") ? "application/octet-stream" : "text/plain; charset=utf-8", -1, &ops, d);
+	d->sized = info->size >= ANNOUNCE_MIN && info->size <= INT64_MAX;
+	d->left = d->sized ? info->size : 0;
+	http_stream_begin(d->req, 200, raw ? "application/octet-stream" : "text/plain; charset=utf-8",
+			  d->sized ? (int64_t)info->size : -1, &ops, d);
 	download_pump(d);
 }
 

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NotFoundError } from '@declaw/sdk';
-import { del, filePath, get, patch, post, rawPath, request } from './lib/api.mjs';
+import { del, filePath, get, open, patch, post, rawPath, readAll, request } from './lib/api.mjs';
 import { assertError, assertOk } from './lib/check.mjs';
 import { shareSandbox, sh } from './lib/sandbox.mjs';
 import { events, openStream } from './lib/sse.mjs';
@@ -175,6 +175,37 @@ test('a reader never sees a half written file', { timeout: 120_000 }, async () =
 	await sh(sbx(), 'touch /tmp/at-stop');
 	assert.equal(await sbx().files.exists('/tmp/at-bad'), false);
 	assert.equal(await sh(sbx(), 'ls -A /tmp/at'), 'f\n', 'no temporary file stays');
+});
+
+test('a download says how much is to come, where that is known', { timeout: 60_000 }, async () => {
+	const raw = async (p) => get(rawPath(sbx().sandboxId, p));
+
+	await sh(sbx(), 'head -c 100000 /dev/zero > /tmp/large; : > /tmp/empty');
+	for (const [file, length, size] of [['/tmp/large', '100000', 100_000], ['/tmp/empty', undefined, 0]]) {
+		const res = await raw(file);
+
+		assert.equal(res.status, 200);
+		assert.equal(res.headers['content-length'], length, file);
+		assert.equal(res.body.length, size);
+	}
+	// Files that do not have the size they show
+	assert.match((await raw('/proc/self/status')).text, /^Name:/);
+	assert.equal((await raw('/sys/devices/system/cpu/online')).text, '0\n');
+});
+
+test('a file that changes while it is read: never more than was said, never less in silence', { timeout: 60_000 }, async () => {
+	const size = 24 << 20;
+
+	await sh(sbx(), `head -c ${size} /dev/zero > /tmp/grows; cp /tmp/grows /tmp/shrinks`);
+
+	const grows = await open('GET', rawPath(sbx().sandboxId, '/tmp/grows'), { agent: false });
+	const shrinks = await open('GET', rawPath(sbx().sandboxId, '/tmp/shrinks'), { agent: false });
+
+	// Nothing of either is read before it has changed; what lies between is far smaller than the file
+	await sh(sbx(), 'echo more >> /tmp/grows; truncate -s 1M /tmp/shrinks');
+	assert.equal((await readAll(grows)).length, size);
+	await assert.rejects(readAll(shrinks), { code: 'ECONNRESET' });
+	assert.equal(await sh(sbx(), 'echo lives'), 'lives\n');
 });
 
 test('an upload that breaks off writes nothing', { timeout: 60_000 }, async () => {
