@@ -2,11 +2,12 @@
 /*
  * Ending a sandbox: it is killed first and cleaned up after.
  *
- * The state becomes killed at once. Then, all at the same time, the scope's processes get SIGKILL (which hides libvirt's
- * slow destroy), libvirt forgets the domain and the timer goes; when QEMU is gone for sure the rules, the tap and the
- * files follow. Each part clears its bit in `held`; when none is left the waiters are woken. A part that cannot be
- * removed now (libvirtd away) keeps its bit and is tried again by the sweep, and by recover.c when the connection is back.
- * A daemon that stops begins nothing more: its successor goes on from the record.
+ * The state becomes killed at once. Then the scope's processes get SIGKILL, and when it is empty the sandbox can no longer
+ * act: no instruction of the guest runs, its tap has no other end, and the proxies were told. That is when who waits is
+ * answered. What follows only tidies up: libvirt, which kills by looking every 200 ms whether the process is there, forgets
+ * the domain, then the tap, the rules and the files go. Each part clears its bit in `held`. One that cannot be removed now
+ * (libvirtd away) keeps its bit and is tried again by the sweep, and by recover.c when the connection is back. A daemon
+ * that stops begins nothing more: its successor goes on from the record.
  *
  * The callbacks carry a reference; nothing here frees a sandbox.
  */
@@ -31,11 +32,8 @@ static void destroy_finish(struct sandbox *sb)
 {
 	sb->destroy_running = false;
 	sandbox_save(sb);
-	/* What is left is tried again by the sweep; who waits is told whether the guest could still act */
-	if (sb->held & (HELD_DOMAIN | HELD_SCOPE))
-		sandbox_wake(&sb->destroy_waiters, FAULT_NO_LIBVIRT, NULL);
-	else
-		sandbox_wake(&sb->destroy_waiters, FAULT_NONE, NULL);
+	/* What is left is tried again by the sweep; who still waits is told that the guest may act */
+	sandbox_wake(&sb->destroy_waiters, sb->held & (HELD_DOMAIN | HELD_SCOPE) ? FAULT_NO_LIBVIRT : FAULT_NONE, NULL);
 	if (sb->held == 0)
 		manager_sweep_later(sb->manager);
 }
@@ -162,14 +160,6 @@ static void first_half_join(struct sandbox *sb)
 	sandbox_unref(sb);
 }
 
-static void scope_gone(void *userdata, int error, const char *message)
-{
-	struct sandbox *sb = userdata;
-
-	part_gone(sb, HELD_SCOPE, error, "scope", message);
-	first_half_join(sb);
-}
-
 static void domain_gone(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
@@ -186,7 +176,26 @@ static void timer_gone(void *userdata, int error, const char *message)
 	first_half_join(sb);
 }
 
-/* SIGKILL went out: libvirt's destroy now finds a dead process, or one that dies */
+/* Also when the scope could not be ended: then libvirt ends the guest */
+static void destroy_domain(struct sandbox *sb)
+{
+	if (sb->held & HELD_DOMAIN && !sb->manager->stopping) {
+		sb->destroy_pending++;
+		virt_domain_destroy(sb->manager->virt, sb->id, domain_gone, sandbox_ref(sb));
+	}
+}
+
+static void scope_gone(void *userdata, int error, const char *message)
+{
+	struct sandbox *sb = userdata;
+
+	part_gone(sb, HELD_SCOPE, error, "scope", message);
+	if (error == 0)
+		sandbox_wake(&sb->destroy_waiters, FAULT_NONE, NULL);
+	destroy_domain(sb);
+	first_half_join(sb);
+}
+
 static void scope_killed(void *userdata, int error, const char *message)
 {
 	struct sandbox *sb = userdata;
@@ -196,12 +205,6 @@ static void scope_killed(void *userdata, int error, const char *message)
 		return;
 	}
 	bus_unit_stop(sb->manager->bus, sb->unit, scope_gone, sb);
-}
-
-static void first_half_add(struct sandbox *sb)
-{
-	sb->destroy_pending++;
-	sandbox_ref(sb);
 }
 
 void sandbox_destroy_resume(struct sandbox *sb)
@@ -214,19 +217,17 @@ void sandbox_destroy_resume(struct sandbox *sb)
 	sandbox_ref(sb);
 	sb->destroy_pending++;		/* until all have been asked */
 	if (sb->held & HELD_SCOPE) {
-		first_half_add(sb);
-		bus_unit_kill(m->bus, sb->unit, scope_killed, sb);
-	}
-	if (sb->held & HELD_DOMAIN) {
-		first_half_add(sb);
-		virt_domain_destroy(m->virt, sb->id, domain_gone, sb);
+		sb->destroy_pending++;
+		bus_unit_kill(m->bus, sb->unit, scope_killed, sandbox_ref(sb));
+	} else {
+		destroy_domain(sb);
 	}
 	if (sb->held & HELD_TIMER) {
 		_cleanup_free_ char *timer = str_format(TIMER_FORMAT, sb->id);
 
 		if (timer) {
-			first_half_add(sb);
-			bus_timer_clear(m->bus, timer, timer_gone, sb);
+			sb->destroy_pending++;
+			bus_timer_clear(m->bus, timer, timer_gone, sandbox_ref(sb));
 		}
 	}
 	first_half_join(sb);

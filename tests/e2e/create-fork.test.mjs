@@ -7,7 +7,7 @@ import { before, test } from 'node:test';
 import { get } from './lib/api.mjs';
 import { assertOk } from './lib/check.mjs';
 import { restart, sigkill } from './lib/daemon.mjs';
-import { hostOut, marksOf, onHost } from './lib/host.mjs';
+import { assertGone, hostOut, marksOf, onHost } from './lib/host.mjs';
 import { clockOf, creates, forkable, identityOf } from './lib/identity.mjs';
 import { Sandbox, killAll, sh, withSandbox } from './lib/sandbox.mjs';
 
@@ -65,11 +65,7 @@ test('its domain, scope, tap and rules are as any sandbox\'s, and go with it', {
 			assert.ok(Array.isArray(shown) ? shown.length > 0 : shown, where);
 	});
 
-	const { files, ...marks } = await marksOf(id);
-
-	assert.deepEqual(files, []);
-	for (const [where, shown] of Object.entries(marks))
-		assert.equal(shown, false, where);
+	await assertGone(id);
 });
 
 test('snapshots outlive the daemon, clones too', { timeout: 180_000 }, async () => {

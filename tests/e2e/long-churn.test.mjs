@@ -92,6 +92,9 @@ test('1,000 files written, read and removed', { timeout: minutes(15) }, () =>
 	}));
 
 test('kill in every phase of a create', { timeout: minutes(20) }, async () => {
+	await until('earlier ones are gone', async () => (await virshList()).filter((name) => name.startsWith('sbx-')).length ===
+		(await listIds()).length, 10_000, 100);
+
 	const before = { domains: (await virshList()).sort(), ids: await listIds() };
 
 	for (const delay of [0, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1200, 1800, 2500, 3500, 5000]) {
