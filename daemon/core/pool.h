@@ -8,7 +8,7 @@
  * time, and is an ordinary sandbox. If that fails it boots, as any clone does (fork.h).
  *
  * A prestarted one has come half as far: its QEMU is there, in its scope, with the template's memory and devices, and not
- * one instruction of its guest has run. It takes a third of the memory; who claims it waits for the rest of a fork.
+ * one instruction of its guest has run. It takes a quarter of the memory; who claims it waits for the rest of a fork.
  *
  * How many of a template: as many as were asked for at once lately, between parked_min and parked_max. They are made one
  * at a time, while nobody boots, in scopes of the least processor weight, and only where admission has room for them
