@@ -28,7 +28,8 @@ enum op_step { STEP_QUEUED, STEP_START, STEP_RESET, STEP_STOP, STEP_KILL, STEP_W
 struct unit_spec {
 	char *description, *slice;
 	pid_t pid;
-	uint64_t memory_max, tasks_max, cpu_quota_usec, cpu_weight, after_usec;
+	uint64_t memory_max, tasks_max, cpu_quota_usec, cpu_weight;
+	uint64_t due_usec;	/* monotonic */
 };
 
 struct op {

@@ -3,11 +3,13 @@
  * The public operations, and the unit properties of scopes and timers.
  *
  * Both are collected when inactive or failed: a scope vanishes with its last process and a timer when it has elapsed,
- * and UnitRemoved tells of it. A timer counts from its own activation (OnActiveSec), in monotonic time.
+ * and UnitRemoved tells of it. A timer counts from its own activation (OnActiveSec), in monotonic time: what is left is
+ * computed when it is sent, because one that replaces another waits for that one's end first.
  */
 #include <string.h>
 
 #include "bus/internal.h"
+#include "util/clock.h"
 
 #define TIMER_ACCURACY_USEC 10000ull
 /* A killed QEMU needs no time to say goodbye; the default of 90 s would hold up a shutdown. */
@@ -40,8 +42,10 @@ static int append_scope(const struct unit_spec *s, sd_bus_message *m)
 
 static int append_timer(const struct unit_spec *s, sd_bus_message *m)
 {
+	uint64_t now = clock_monotonic(), left = s->due_usec > now ? s->due_usec - now : 1;
+
 	return sd_bus_message_append(m, "(sv)(sv)(sv)",
-				     "TimersMonotonic", "a(st)", 1, "OnActiveSec", s->after_usec,
+				     "TimersMonotonic", "a(st)", 1, "OnActiveSec", left,
 				     "AccuracyUSec", "t", TIMER_ACCURACY_USEC,
 				     "RemainAfterElapse", "b", 0);
 }
@@ -100,7 +104,7 @@ void bus_timer_set(struct bus *b, const struct bus_timer_spec *spec, bus_done_fn
 	if (o) {
 		o->fn.done = fn;
 		o->spec = (struct unit_spec) {
-			.description = strdup(spec->description), .after_usec = spec->after_usec,
+			.description = strdup(spec->description), .due_usec = clock_monotonic() + spec->after_usec,
 		};
 	}
 	if (!o || !o->spec.description) {
