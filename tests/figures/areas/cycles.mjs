@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
-// Create, run a command, kill, over and over: nothing may grow.
+// Create, run a command, kill, over and over, two at a time: nothing may grow.
 
 import { hostOut } from '../../e2e/lib/host.mjs';
 import { daemonHolds } from '../../e2e/lib/growth.mjs';
 import { create, echo, kill } from '../lib/rounds.mjs';
+import { strays } from '../lib/strays.mjs';
 
 const count = (text) => text.split('\n').filter(Boolean).length;
 
@@ -35,13 +36,24 @@ export async function run(f) {
 	for (let i = 0; i < Math.min(20, Math.ceil(n / 2)); i++)
 		await pass();
 
+	// A kill is answered before everything is tidied up
+	await strays(15_000);
+
 	const before = await holds();
 
-	for (let i = 1; i <= n; i++) {
-		await pass();
-		if (i % 100 === 0)
-			f.say(`${i} passes, ${JSON.stringify(await holds())}`);
-	}
+	let done = 0;
+	const worker = async () => {
+		while (done < n) {
+			const i = ++done;
+
+			await pass();
+			if (i % 100 === 0)
+				f.say(`${i} passes, ${JSON.stringify(await holds())}`);
+		}
+	};
+
+	await Promise.all([worker(), worker()]);
+	await strays(15_000);
 
 	const after = await holds();
 
