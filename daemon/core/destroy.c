@@ -58,7 +58,7 @@ static void files_gone(void *userdata, int error, const char *message)
 }
 
 /*
- * One rename takes the directory away; what is slow (freeing blocks) happens on a worker. Where sandboxes are on a file
+ * One rename takes the directory away; what is slow (freeing blocks, waiting for a journal) happens on a worker. Where sandboxes are on a file
  * system of their own the directory stays where it is until then. *ret is where it is to be removed.
  */
 static int move_to_trash(struct sandbox *sb, char **ret)
@@ -81,18 +81,15 @@ static int move_to_trash(struct sandbox *sb, char **ret)
 static void destroy_files(struct sandbox *sb)
 {
 	_cleanup_free_ char *run = sandbox_run_path(sb, NULL), *trash = NULL;
-	_cleanup_free_ char *log = str_format("%s/%s.log", sb->manager->settings.libvirt_log_dir, sb->id);
-	int r = run && log ? dir_remove_tree(run) : -ENOMEM;
-
 	/* libvirt keeps one for each domain it ever started */
-	if (r == 0 && unlink(log) < 0 && errno != ENOENT)
-		r = -errno;
+	_cleanup_free_ char *log = str_format("%s/%s.log", sb->manager->settings.libvirt_log_dir, sb->id);
+	int r = run && log ? move_to_trash(sb, &trash) : -ENOMEM;
 
-	if (r == 0)
-		r = move_to_trash(sb, &trash);
 	if (r == 0) {
+		const char *const paths[] = { run, log, trash };
+
 		sandbox_ref(sb);
-		r = disk_remove_tree(sb->manager->workers, trash, files_gone, sb);
+		r = disk_remove_trees(sb->manager->workers, paths, ELEMENTSOF(paths), files_gone, sb);
 		if (r < 0)
 			sandbox_unref(sb);
 	}

@@ -15,6 +15,7 @@
 
 struct disk_job {
 	char *image, *cache_dir, *path;
+	char *more[DISK_REMOVE_MAX - 1];	/* to be removed behind path */
 	const char *format;
 	gid_t gid;
 	disk_done_fn fn;
@@ -28,6 +29,8 @@ static void disk_job_free(struct disk_job *j)
 	free(j->image);
 	free(j->cache_dir);
 	free(j->path);
+	for (size_t i = 0; i < ELEMENTSOF(j->more); i++)
+		free(j->more[i]);
 	free(j);
 }
 
@@ -151,6 +154,8 @@ static void remove_run(void *arg)
 
 	j->step = "removing files";
 	j->error = dir_remove_tree(j->path);
+	for (size_t i = 0; i < ELEMENTSOF(j->more) && j->more[i] && j->error == 0; i++)
+		j->error = dir_remove_tree(j->more[i]);
 }
 
 static void sync_run(void *arg)
@@ -257,9 +262,31 @@ static int disk_path_job(struct workers *workers, const char *path, work_run_fn 
 	return disk_submit(workers, j, run);
 }
 
+int disk_remove_trees(struct workers *workers, const char *const *paths, size_t n, disk_done_fn fn, void *userdata)
+{
+	struct disk_job *j = calloc(1, sizeof(*j));
+	bool ok;
+
+	if (!j)
+		return -ENOMEM;
+	j->fn = fn;
+	j->userdata = userdata;
+	j->path = strdup(paths[0]);
+	ok = j->path;
+	for (size_t i = 1; i < n && ok; i++) {
+		j->more[i - 1] = strdup(paths[i]);
+		ok = j->more[i - 1];
+	}
+	if (!ok) {
+		disk_job_free(j);
+		return -ENOMEM;
+	}
+	return disk_submit(workers, j, remove_run);
+}
+
 int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
 {
-	return disk_path_job(workers, path, remove_run, fn, userdata);
+	return disk_remove_trees(workers, &path, 1, fn, userdata);
 }
 
 int disk_sync(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)

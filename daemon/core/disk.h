@@ -21,7 +21,10 @@ int disk_create(struct workers *workers, const char *image, const char *format, 
 int disk_layer(struct workers *workers, const char *lower, const char *path, gid_t gid, disk_done_fn fn, void *userdata);
 /* The file's bytes reach the disk; fn from the loop unless this fails. */
 int disk_sync(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
-/* Removes a directory tree on a worker. */
+/* Removes a file or a directory tree on a worker. */
 int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata);
+/* Several, in order, up to the first error; at most DISK_REMOVE_MAX. */
+#define DISK_REMOVE_MAX 3
+int disk_remove_trees(struct workers *workers, const char *const *paths, size_t n, disk_done_fn fn, void *userdata);
 
 #endif

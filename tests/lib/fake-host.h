@@ -81,6 +81,7 @@ struct fake_call {
 	void *userdata;
 	struct agent *agent;
 	char text[256];		/* a path, or the unit of an event */
+	char paths[768];	/* what is to be removed, one in each line */
 	char other[64];		/* the receiver of a copy */
 	uint64_t number;
 	int detail;

@@ -225,14 +225,28 @@ int disk_create(struct workers *workers _unused_, const char *image, const char 
 
 static int tree_remove(struct fake_call *c)
 {
-	return dir_remove_tree(c->text);
+	char text[sizeof(c->paths)], *rest = text, *path;
+	int r = 0;
+
+	memcpy(text, c->paths, sizeof(text));
+	while (r == 0 && (path = strsep(&rest, "\n")))
+		r = dir_remove_tree(path);
+	return r;
 }
 
-int disk_remove_tree(struct workers *workers _unused_, const char *path, disk_done_fn fn, void *userdata)
+int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
 {
-	struct fake_call *c = fake_call_new(FAKE_WORKERS, FAKE_TREE_REMOVE, path, userdata);
+	return disk_remove_trees(workers, &path, 1, fn, userdata);
+}
 
-	snprintf(c->text, sizeof(c->text), "%s", path);
+int disk_remove_trees(struct workers *workers _unused_, const char *const *paths, size_t n, disk_done_fn fn, void *userdata)
+{
+	struct fake_call *c = fake_call_new(FAKE_WORKERS, FAKE_TREE_REMOVE, paths[n - 1], userdata);
+	size_t len = 0;
+
+	for (size_t i = 0; i < n; i++)
+		len += (size_t)snprintf(c->paths + len, sizeof(c->paths) - len, "%s%s", i ? "\n" : "", paths[i]);
+	cr_assert_lt(len, sizeof(c->paths));
 	c->apply = tree_remove;
 	c->answer = fake_answer_done;
 	c->fn.done = fn;
