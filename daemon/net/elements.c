@@ -4,7 +4,10 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-/* Of each set: the fields of its keys. t: interface, m: MAC, a: address, o: the other address, k: mark */
+/*
+ * Of each set: the fields of its keys. t: interface, m: MAC, a: address, o: the other address, k: mark; behind a
+ * colon: of its values.
+ */
 static const struct {
 	const char *name, *fields;
 } sets[NFT_SET_MAX] = {
@@ -22,6 +25,9 @@ static const struct {
 	[NFT_DENY16] = { "deny16", "ao" },
 	[NFT_DENY24] = { "deny24", "ao" },
 	[NFT_DENY32] = { "deny32", "ao" },
+	[NFT_EPOCHS] = { "epochs", "a:k" },
+	[NFT_FORWARDS] = { "forwards", "ak" },
+	[NFT_PROXIES] = { "proxies", "ak" },
 	[NFT_PINS] = { "pins", "ao" },
 	[NFT_COUNTS] = { "counts", "tk" },
 };
@@ -33,6 +39,8 @@ static size_t field_len(char field)
 		return ELEM_IFNAME;
 	case 'm':
 		return 8;
+	case ':':
+		return 0;
 	default:
 		return 4;
 	}
@@ -47,7 +55,17 @@ size_t elem_key_len(enum nft_set set)
 {
 	size_t len = 0;
 
-	for (const char *p = sets[set].fields; *p; p++)
+	for (const char *p = sets[set].fields; *p && *p != ':'; p++)
+		len += field_len(*p);
+	return len;
+}
+
+size_t elem_value_len(enum nft_set set)
+{
+	const char *p = strchr(sets[set].fields, ':');
+	size_t len = 0;
+
+	while (p && *++p)
 		len += field_len(*p);
 	return len;
 }
@@ -70,7 +88,7 @@ void elem_fill(struct elem *e, enum nft_set set, const struct elem_fields *f)
 			memcpy(at, f->mac, sizeof(f->mac));
 		else if (*p == 'k')
 			memcpy(at, &f->mark, sizeof(f->mark));
-		else
+		else if (*p != ':')
 			put_addr(at, *p == 'a' ? f->addr : f->other);
 	}
 }
@@ -89,7 +107,7 @@ void elem_read(const struct elem *e, struct elem_fields *ret)
 			memcpy(ret->mac, at, sizeof(ret->mac));
 		else if (*p == 'k')
 			ret->mark = n;
-		else
+		else if (*p != ':')
 			*(*p == 'a' ? &ret->addr : &ret->other) = ntohl(n);
 	}
 }
@@ -205,6 +223,8 @@ static int field_text(char field, const uint8_t *at, struct buf *ret)
 		return buf_puts(ret, (const char *)at);
 	case 'm':
 		return buf_printf(ret, "%02x:%02x:%02x:%02x:%02x:%02x", at[0], at[1], at[2], at[3], at[4], at[5]);
+	case ':':
+		return buf_puts(ret, " : ");
 	case 'k':
 		memcpy(&mark, at, sizeof(mark));
 		return buf_printf(ret, "0x%08x", mark);
@@ -219,7 +239,7 @@ int elem_text(const struct elem *e, struct buf *ret)
 	int r = 0;
 
 	for (const char *p = sets[e->set].fields; r == 0 && *p; at += field_len(*p++)) {
-		if (at != e->key)
+		if (at != e->key && *p != ':' && p[-1] != ':')
 			r = buf_puts(ret, " . ");
 		if (r == 0)
 			r = field_text(*p, at, ret);

@@ -28,6 +28,9 @@ enum nft_set {
 	NFT_DENY16,
 	NFT_DENY24,
 	NFT_DENY32,
+	NFT_EPOCHS,
+	NFT_FORWARDS,
+	NFT_PROXIES,
 	NFT_PINS,
 	NFT_COUNTS,
 	NFT_SET_MAX,
@@ -39,7 +42,7 @@ enum nft_set {
 struct elem {
 	enum nft_set set;
 	uint32_t seconds;		/* its life; 0 = for good */
-	uint8_t key[ELEM_KEY_MAX];	/* zeroes behind what the set's keys have */
+	uint8_t key[ELEM_KEY_MAX];	/* and the value, of a map's; zeroes behind */
 };
 
 struct elems {
@@ -49,6 +52,8 @@ struct elems {
 
 const char *elem_set_name(enum nft_set set);
 size_t elem_key_len(enum nft_set set);
+/* Behind the key; 0: no map */
+size_t elem_value_len(enum nft_set set);
 
 /* The fields, in their order; each number in host order. A set's that has no such field ignores it. */
 struct elem_fields {

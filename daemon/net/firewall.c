@@ -8,6 +8,7 @@
  */
 #include <nftables/libnftables.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "loop/workers.h"
 #include "net/applied.h"
@@ -29,6 +30,7 @@ struct firewall {
 	struct context *context;
 	struct list calls;	/* that wait for the batch that runs */
 	struct batch *running;
+	uint32_t epoch;		/* the last one given out */
 };
 
 /* What a worker does at a time: one call, or several sandboxes' texts as one transaction */
@@ -307,6 +309,12 @@ int firewall_new(struct workers *workers, struct firewall **ret)
 		return -ENOMEM;
 	f->workers = workers;
 	list_init(&f->calls);
+	/* Connections of an earlier life must not have a mark that means something again, and none is one of the verdicts' */
+	if (getrandom(&f->epoch, sizeof(f->epoch), 0) != sizeof(f->epoch)) {
+		free(f);
+		return -EIO;
+	}
+	f->epoch = (f->epoch & 0x3fffffff) | 0x40000000;
 	f->context = context_new();
 	if (!f->context) {
 		free(f);
@@ -349,8 +357,10 @@ static struct nft_call change_of(unsigned int kind, const char *id, firewall_don
 void firewall_setup(struct firewall *f, const struct firewall_config *config, firewall_done_fn fn, void *userdata)
 {
 	struct nft_call c = { .kind = CALL_TEXT, .fn.done = fn, .userdata = userdata };
+	struct firewall_config own = *config;
 
-	submit(f, ruleset_base(config, &c.text), &c);
+	own.epoch = f->epoch += 4;
+	submit(f, ruleset_base(&own, &c.text), &c);
 }
 
 void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata)
@@ -371,8 +381,10 @@ void firewall_sandbox_close(struct firewall *f, const char *short_id, const char
 void firewall_sandbox_set(struct firewall *f, const struct firewall_sandbox *sb, firewall_done_fn fn, void *userdata)
 {
 	struct nft_call c = change_of(CHANGE_SET, sb->short_id, fn, userdata);
+	struct firewall_sandbox own = *sb;
 
-	submit(f, ruleset_sandbox(sb, &c.change.want), &c);
+	own.epoch = f->epoch += 4;
+	submit(f, ruleset_sandbox(&own, &c.change.want), &c);
 }
 
 void firewall_pin(struct firewall *f, const char *short_id, const struct firewall_pin *pins, size_t n,

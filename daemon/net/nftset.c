@@ -85,6 +85,9 @@ static int set_add(struct nftnl_set *s, const struct elem *e, bool lives)
 	nftnl_set_elem_add(s, n);
 	if (nftnl_set_elem_set(n, NFTNL_SET_ELEM_KEY, e->key, (uint32_t)elem_key_len(e->set)) < 0)
 		return -ENOMEM;
+	if (elem_value_len(e->set) > 0 && nftnl_set_elem_set(n, NFTNL_SET_ELEM_DATA, e->key + elem_key_len(e->set),
+							     (uint32_t)elem_value_len(e->set)) < 0)
+		return -ENOMEM;
 	if (lives && e->seconds)
 		nftnl_set_elem_set_u64(n, NFTNL_SET_ELEM_TIMEOUT, e->seconds * 1000ull);
 	return 0;
@@ -241,11 +244,14 @@ static int on_elem(struct nftnl_set_elem *n, void *userdata)
 	struct reading *rd = userdata;
 	struct elem e = { .set = rd->set };
 	uint32_t len = 0;
-	const void *key = nftnl_set_elem_get(n, NFTNL_SET_ELEM_KEY, &len);
+	const void *key = nftnl_set_elem_get(n, NFTNL_SET_ELEM_KEY, &len), *value;
 
 	if (!key || len != elem_key_len(rd->set))
 		return 0;
 	memcpy(e.key, key, len);
+	value = elem_value_len(rd->set) > 0 ? nftnl_set_elem_get(n, NFTNL_SET_ELEM_DATA, &len) : NULL;
+	if (value && len == elem_value_len(rd->set))
+		memcpy(e.key + elem_key_len(rd->set), value, len);
 	if (nftnl_set_elem_is_set(n, NFTNL_SET_ELEM_EXPIRATION))
 		e.seconds = (uint32_t)(nftnl_set_elem_get_u64(n, NFTNL_SET_ELEM_EXPIRATION) / 1000) + 1;
 	if (nftnl_set_elem_is_set(n, NFTNL_SET_ELEM_EXPR))

@@ -111,6 +111,7 @@ static bool range_ok(const char *s)
 static void rules_workers(struct text *t, const struct firewall_config *config)
 {
 	unsigned int proxy = config->proxy_uid, resolver = config->resolver_uid;
+	uint32_t mark = RULESET_EPOCH(config->epoch) | RULESET_WORKERS;
 
 	say(t, "flush set inet declaw upstream\n");
 	for (size_t i = 0; config->upstream && config->upstream[i]; i++) {
@@ -119,8 +120,11 @@ static void rules_workers(struct text *t, const struct firewall_config *config)
 		say(t, "add element inet declaw upstream { %s }\n", config->upstream[i]);
 	}
 	if (config->proxy_uid != (uid_t)-1) {
+		/* a connection goes nowhere else than where it was begun to */
+		say(t, "add rule inet declaw workers_out ct mark 0x%08x accept\n", mark);
 		say(t, "add rule inet declaw workers_out meta skuid %u meta nfproto ipv6 goto refuse\n", proxy);
 		say(t, "add rule inet declaw workers_out meta skuid %u jump guard\n", proxy);
+		say(t, "add rule inet declaw workers_out meta skuid %u ct mark set 0x%08x\n", proxy, mark);
 	}
 	if (config->resolver_uid != (uid_t)-1) {
 		say(t, "add rule inet declaw workers_out meta skuid %u ip daddr @upstream meta l4proto { tcp, udp } th dport 53 accept\n",
@@ -195,17 +199,30 @@ static int put_ranges(struct elems *v, const struct elem_fields *f, const struct
 	return r < 0 ? r : put_nets(v, NFT_DENY8, *f, p->deny_nets, p->n_deny_nets);
 }
 
-static int put_policy(struct elems *v, const struct elem_fields *f, const struct policy *p)
+static int put_mark(struct elems *v, enum nft_set set, struct elem_fields f, uint32_t mark)
 {
+	f.mark = mark;
+	return put(v, set, &f);
+}
+
+static int put_policy(struct elems *v, const struct elem_fields *f, const struct policy *p, uint32_t epoch)
+{
+	bool names = policy_name_checked(p), forwards = p->n_allow_nets > 0 || (!names && !p->deny_default);
 	int r;
 
 	if (p->closed)
 		return 0;
 	r = put_ranges(v, f, p);
-	if (r == 0 && policy_name_checked(p))
+	if (r == 0 && names)
 		r = put(v, NFT_NAMED, f);
 	else if (r == 0 && !p->deny_default)
 		r = put(v, NFT_OPEN, f);
+	if (r == 0)
+		r = put_mark(v, NFT_EPOCHS, *f, RULESET_EPOCH(epoch));
+	if (r == 0 && forwards)
+		r = put_mark(v, NFT_FORWARDS, *f, RULESET_EPOCH(epoch) | RULESET_FORWARDED);
+	if (r == 0 && names)
+		r = put_mark(v, NFT_PROXIES, *f, RULESET_EPOCH(epoch) | RULESET_PROXIED);
 	return r;
 }
 
@@ -236,7 +253,7 @@ int ruleset_sandbox(const struct firewall_sandbox *sb, struct elems *ret)
 	if (r == 0)
 		r = put(ret, NFT_MEMBERS, &f);
 	if (r == 0)
-		r = put_policy(ret, &f, sb->policy);
+		r = put_policy(ret, &f, sb->policy, sb->epoch);
 	if (r == 0)
 		r = ruleset_pins(f.addr, sb->pins, sb->n_pins, ret);
 	elems_sort(ret);

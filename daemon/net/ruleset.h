@@ -22,6 +22,12 @@ struct policy;
 #define RULESET_PIECES_MAX 16384u	/* that a policy's ranges are cut into */
 #define RULESET_PINS_MAX 4096u		/* of one sandbox */
 
+/* A connection's mark: the number of the policy by which it was judged, and how */
+#define RULESET_EPOCH(n) ((n) & ~3u)
+#define RULESET_FORWARDED 1u
+#define RULESET_PROXIED 2u
+#define RULESET_WORKERS 3u		/* one of the proxy's own */
+
 /* The administrator's part of the base */
 struct firewall_config {
 	const char *network;		/* the sandboxes' own range */
@@ -29,6 +35,7 @@ struct firewall_config {
 	bool drop;			/* refused packets get no answer */
 	uid_t proxy_uid;		/* who may not dial private addresses; (uid_t)-1 = nobody has it */
 	uid_t resolver_uid;		/* who speaks to upstream and nobody else; the same */
+	uint32_t epoch;			/* of this base; the same */
 	char *const *upstream;		/* addresses of DNS servers, NULL-terminated or NULL */
 };
 
@@ -41,6 +48,7 @@ struct firewall_pin {
 struct firewall_sandbox {
 	const char *short_id, *tap, *mac, *address;
 	const struct policy *policy;
+	uint32_t epoch;			/* of the policy; another each time it is set. The lowest two bits are not looked at */
 	const struct firewall_pin *pins;	/* that stay over a change of policy */
 	size_t n_pins;
 };

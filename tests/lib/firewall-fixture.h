@@ -95,11 +95,29 @@ static _unused_ void on_show(void *userdata _unused_, int error, const char *jso
 	snprintf(last_json, sizeof(last_json), "%s", json ?: "");
 }
 
+/*
+ * Marks of connections are of numbers that begin anywhere from 0x40000000 on: only which of their kinds it is, is compared. nft
+ * writes them in either way.
+ */
+static _unused_ void same_epochs(char *s)
+{
+	for (char *p = s, *end; p && *p; p = end) {
+		unsigned long n = 0;
+
+		end = p + 1;
+		if (*p >= '0' && *p <= '9')
+			n = strtoul(p, &end, strncmp(p, "0x", 2) == 0 ? 16 : 10);
+		if (end - p == 10 && n >= 0x40000000 && n < 0x80000000)
+			memcpy(p, (char[]){ '0', '0', '0', '0', '0', '0', '0', '0', '0', (char)('0' + n % 4) }, 10);
+	}
+}
+
 /* Handles say in which order things were made, which is not what is compared. */
 static _unused_ char *ruleset(void)
 {
 	char *s = CMD("nft", "-j", "list", "ruleset"), *p;
 
+	same_epochs(s);
 	while (s && (p = strstr(s, "\"handle\": "))) {
 		size_t n = strlen("\"handle\": ");
 

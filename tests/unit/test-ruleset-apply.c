@@ -11,7 +11,7 @@ static struct firewall_sandbox spec_of(const struct policy *p)
 {
 	return (struct firewall_sandbox){
 		.short_id = ID, .tap = TAP, .mac = "02:00:00:00:00:07", .address = "10.214.0.7", .pins = some_pins,
-		.n_pins = policy_name_checked(p) ? ELEMENTSOF(some_pins) : 0, .policy = p,
+		.n_pins = policy_name_checked(p) ? ELEMENTSOF(some_pins) : 0, .policy = p, .epoch = 0x40000000,
 	};
 }
 
@@ -36,6 +36,7 @@ static char *words(void)
 	char *s = CMD("nft", "list", "ruleset"), *save = NULL, *v[8192], *sorted, *at;
 	size_t n = 0;
 
+	same_epochs(s);
 	for (char *w = strtok_r(s, " \t\n,", &save); w && n < ELEMENTSOF(v); w = strtok_r(NULL, " \t\n,", &save)) {
 		if (n > 0 && str_eq(v[n - 1], "expires"))
 			n--;
@@ -89,12 +90,13 @@ static void test_together(void)
 	for (uint32_t i = 0; i < ELEMENTSOF(too_many); i++)
 		too_many[i] = (struct firewall_pin){ 0xcb007200 + i, 60 };
 	for (int i = 0; i < 6; i++) {
-		char id[16], tap[16];
+		char id[16], tap[16], address[16];
 		const struct firewall_sandbox spec = { .short_id = id, .tap = tap, .mac = "02:00:00:00:00:07",
-			.address = "10.214.0.7", .policy = p, .pins = too_many, .n_pins = i == 3 ? ELEMENTSOF(too_many) : 1 };
+			.address = address, .policy = p, .pins = too_many, .n_pins = i == 3 ? ELEMENTSOF(too_many) : 1 };
 
 		together_errors[i] = 1;
 		/* the fifth is the second one's once more */
+		snprintf(address, sizeof(address), "10.214.0.%u", (i == 4 ? 1u : (unsigned int)i) % 10);
 		snprintf(id, sizeof(id), "together%02u", (i == 4 ? 1u : (unsigned int)i) % 10);
 		snprintf(tap, sizeof(tap), "dcltogether%02u", (i == 4 ? 1u : (unsigned int)i) % 10);
 		firewall_sandbox_set(fw, &spec, on_together, &together_errors[i]);

@@ -33,9 +33,11 @@ static void test_base_is_the_file(void)
 
 	ok(CMD_OK("nft", "-f", path), "nft takes %s", path);
 	ok(CMD_OK("nft", "add element inet declaw network { 10.214.0.0/16 }") &&
+	   CMD_OK("nft", "add rule inet declaw workers_out ct mark 0x40000003 accept") &&
 	   CMD_OK("nft", "add element inet declaw upstream { " UPSTREAM " }") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 meta nfproto ipv6 goto refuse") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 jump guard") &&
+	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 ct mark set 0x40000003") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 ip daddr @upstream meta l4proto { tcp, udp } th dport 53 accept") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 goto refuse"), "and what the configuration adds");
 	file = ruleset();

@@ -279,6 +279,46 @@ static void test_answers(void)
 	ok(remove_sandbox(ID, TAP) == 0 && !arrives(packet), "the removed one's is silenced");
 }
 
+/* --- a connection that runs --- */
+
+/* Its packets are judged by the policy that holds, each of them, also where the mark of its connection spares the kernel that */
+static void test_running(void)
+{
+	static const struct {
+		const char *policy, *what;
+	} later[] = {
+		{ "{}", "forwarded" }, { "{'allow_out':['203.0.113.0/24']}", "forwarded" }, { "{'deny_out':['203.0.113.9']}", "denied" },
+		{ "{'deny_out':['203.0.114.0/24']}", "forwarded" }, { "{'allow_out':['a.example.com']}", "denied" },
+		{ "{'allow_out':['a.example.com','203.0.113.9']}", "forwarded" }, { "{'deny_out':['*']}", "denied" }, { "{}", "forwarded" },
+	};
+	struct packet packet, p = packet_to("203.0.113.9", IPPROTO_UDP, 4001, 0), q;
+	_cleanup_free_ char *marked = NULL;
+
+	ok(set_policy("{}") == 0 && leaves("203.0.113.9", &packet) && arrives(packet), "a question and an answer");
+	for (size_t i = 0; i < ELEMENTSOF(later); i++) {
+		const char *what[3];
+
+		ok(set_policy(later[i].policy) == 0, "%s: %s", later[i].policy, last_message);
+		for (size_t k = 0; k < ELEMENTSOF(what); k++)
+			what[k] = became(&p);
+		ok(str_eq(what[0], later[i].what) && str_eq(what[1], what[0]) && str_eq(what[2], what[0]), "%s: %s, %s, %s",
+		   later[i].policy, what[0], what[1], what[2]);
+	}
+	marked = CMD("nft", "-a", "list", "set", "inet", "declaw", "forwards");
+	ok(marked && strstr(marked, GUEST), "by the mark of its connection");
+	q = p;
+	q.eth.ether_shost[5] = 8;
+	ok(str_eq(became(&q), "unknown"), "another MAC is nobody's all the same");
+	q = p;
+	q.ip.saddr = inet_addr("10.214.0.8");
+	ok(str_eq(became(&q), "unknown"), "another address, too");
+	q = p;
+	q.ip.frag_off = htons(0x2000);
+	ok(str_eq(became(&q), "malformed"), "a fragment goes nowhere");
+	firewall_sandbox_close(fw, ID, TAP, on_done, NULL);
+	ok(answer() == 0 && str_eq(became(&p), "unknown") && !arrives(packet), "closed in both directions");
+}
+
 static bool world(void)
 {
 	return CMD_OK("ip", "link", "set", "lo", "up") && tap_forwarding() == 0 && tap_create(TAP, 0) == 0 &&
@@ -295,6 +335,7 @@ int main(void)
 	ok(setup_rules() == 0 && world(), "a guest and a world");
 	test_ways();
 	test_strangers();
+	test_running();
 	test_answers();
 	close(guest);
 	close(wan);

@@ -40,8 +40,8 @@ Test(ruleset, base)
 	static char server[] = "192.168.7.53", *const servers[] = { server, NULL };
 	static char evil[] = "1.2.3.4 }; flush ruleset", *const evils[] = { evil, NULL };
 	const struct firewall_config plain = { .network = "10.214.0.0/16", .proxy_uid = (uid_t)-1, .resolver_uid = (uid_t)-1 };
-	const struct firewall_config all = { .network = "10.0.0.0/8", .opened = list, .drop = true, .proxy_uid = 123,
-					     .resolver_uid = 124, .upstream = servers };
+	const struct firewall_config all = { .network = "10.0.0.0/8", .opened = list, .drop = true, .epoch = 0xfedcba99,
+					     .proxy_uid = 123, .resolver_uid = 124, .upstream = servers };
 	const struct firewall_config bad[] = {
 		{ .network = "10.0.0.0/8; flush ruleset" }, { .network = NULL }, { .network = "10.0.0.0/8", .upstream = evils },
 	};
@@ -86,7 +86,7 @@ static void check_policy(const char *name, const char *json)
 	struct policy *p = policy_of(json);
 	const struct firewall_sandbox sb = {
 		.short_id = "0123456789", .tap = "dcl0123456789", .mac = "02:00:00:00:00:07", .address = "10.214.0.7",
-		.policy = p, .pins = some_pins, .n_pins = policy_name_checked(p) ? 1 : 0,
+		.policy = p, .epoch = 0xabcdef07, .pins = some_pins, .n_pins = policy_name_checked(p) ? 1 : 0,
 	};
 	struct elems v = { 0 };
 
