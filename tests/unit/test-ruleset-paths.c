@@ -202,6 +202,34 @@ static void test_ways(void)
 	}
 }
 
+static bool hears_reset(void)
+{
+	struct pollfd p = { .fd = guest, .events = POLLIN };
+	struct packet in;
+
+	while (poll(&p, 1, 500) > 0)
+		if (read(guest, &in, sizeof(in)) >= (ssize_t)(sizeof(in.eth) + sizeof(in.ip) + sizeof(in.tcp)) &&
+		    in.eth.ether_type == htons(ETHERTYPE_IP) && in.ip.protocol == IPPROTO_TCP && in.tcp.rst)
+			return true;
+	return false;
+}
+
+/* Going on with a connection that there is not, be it because it was ended for another policy */
+static void test_ended(void)
+{
+	struct packet p = packet_to("203.0.113.11", IPPROTO_TCP, 443, ACK);
+
+	nic_send(guest, &p);
+	while (hears_reset())
+		;
+	ok(set_policy("{'allow_out':['a.example.com']}") == 0, "names");
+	nic_send(guest, &p);
+	ok(hears_reset(), "the guest is told that there is no such connection");
+	ok(set_policy("{}") == 0, "open");
+	nic_send(guest, &p);
+	ok(hears_reset(), "and so where it could begin one");
+}
+
 /* Who is not who it says does not exist */
 static void test_strangers(void)
 {
@@ -334,6 +362,7 @@ int main(void)
 	fixture_open();
 	ok(setup_rules() == 0 && world(), "a guest and a world");
 	test_ways();
+	test_ended();
 	test_strangers();
 	test_running();
 	test_answers();
