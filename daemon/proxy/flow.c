@@ -278,7 +278,7 @@ bool flow_room(struct flow *f)
 
 static void look(struct flow *f)
 {
-	while (f->phase == FLOW_LOOK) {
+	while (f->phase == FLOW_LOOK && f->guest.in) {
 		ssize_t n = flow_room(f) ? recv(f->guest.fd, f->buf + f->len, f->size - f->len, 0) : 0;
 
 		if (n < 0 && errno == EINTR)
@@ -295,6 +295,9 @@ static void look(struct flow *f)
 			return;
 		}
 		f->len += (size_t)n;
+		/* there was no more, and what comes is told, but for an end that was told already */
+		if (f->len < f->size && !f->guest.ending)
+			f->guest.in = false;
 		if (f->buf[0] == 0x16) {
 			look_tls(f, (size_t)n);
 		} else if (f->buf[0] >= 'A' && f->buf[0] <= 'Z') {
@@ -371,7 +374,6 @@ void flow_accept(struct proxy *p, int fd, const struct sockaddr_in *peer)
 	struct worker_sandbox *ws = sb ? sb->userdata : NULL;
 	struct flow_end stranger = { .fd = fd };
 	struct flow *f = NULL;
-	int one = 1;
 
 	if (!sb) {
 		/* the news of a new sandbox may be in the socket still */
@@ -393,7 +395,6 @@ void flow_accept(struct proxy *p, int fd, const struct sockaddr_in *peer)
 	f->server = (struct flow_end){ .flow = f, .fd = -EBADF };
 	f->up = f->down = (struct flow_pipe){ .fd = { -EBADF, -EBADF } };
 	f->deadline = clock_monotonic() + LOOK_USEC;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	list_init(&f->link);
 	list_init(&f->sandbox_link);
 	list_append(&p->waiting, &f->link);

@@ -8,6 +8,8 @@
  */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -138,11 +140,12 @@ static void on_lost(void *userdata)
 
 static int listener_take(void)
 {
-	int n = sd_listen_fds(1);
+	int n = sd_listen_fds(1), one = 1;
 
-	/* systemd's are blocking */
+	/* systemd's are blocking; what is accepted takes over its options */
 	if (n == 1 && sd_is_socket_inet(SD_LISTEN_FDS_START, AF_INET, SOCK_STREAM, 1, 0) > 0 &&
-	    fcntl(SD_LISTEN_FDS_START, F_SETFL, O_NONBLOCK) == 0)
+	    fcntl(SD_LISTEN_FDS_START, F_SETFL, O_NONBLOCK) == 0 &&
+	    setsockopt(SD_LISTEN_FDS_START, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0)
 		return SD_LISTEN_FDS_START;
 	log_error("One listening TCP socket must be handed over (declaw-proxy.socket)");
 	return -EINVAL;
