@@ -12,7 +12,7 @@
  *	flow-bench hold ADDR COUNT PORT NAME		a connection to each of COUNT addresses; when the last one was closed
  *	flow-bench flood ADDR FROM syn|dns RATE SECONDS	packets of a sandbox that behaves badly
  *
- * ADDR is the first of COUNT addresses that are used in turn, port 443. Requests are HTTPS by TLS 1.3. A new connection is
+ * ADDR is the first of COUNT addresses that are used in turn, port 443 (get) or 8445 (new). Requests are HTTPS by TLS 1.3. A new connection is
  * complete when the origin's first answer to a ClientHello is there: the client sends one made beforehand, because OpenSSL's
  * side of a handshake costs more than any way there.
  * Output: one JSON object a line, times in microseconds of the monotonic clock.
@@ -39,6 +39,8 @@
 
 #define ANSWER_MAX 8192
 #define SAMPLES_MAX 4000000u
+#define KEPT_PORT 443
+#define NEW_PORT 8445
 
 static void die(const char *what)
 {
@@ -207,7 +209,7 @@ struct run {
 
 static bool conn_open(struct run *r, struct conn *c)
 {
-	struct sockaddr_in sa = address(r->first, r->next++ % r->count, 443);
+	struct sockaddr_in sa = address(r->first, r->next++ % r->count, r->anew ? NEW_PORT : KEPT_PORT);
 	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c };
 	int one = 1;
 

@@ -8,7 +8,7 @@
 //
 // `ours` is a host as declawd makes it: its base rules, a chain for each sandbox, the shipped declaw-proxy and
 // declaw-resolver; egress-host.c is declawd to them. `plain` forwards and masquerades, without any other rule. A rival
-// is a way whose connections to port 443 are redirected to a program. The client chooses a way by the
+// is a way whose connections to an origin's ports are redirected to a program. The client chooses a way by the
 // destination: the origin has a range of addresses for each. A sandbox's end of a tap is the other end of a veth.
 
 import { execFile, spawn } from 'node:child_process';
@@ -33,6 +33,7 @@ export const policies = {
 	nothing: { deny_out: ['*'] },
 };
 export const SANDBOXES = 200;
+export const NEW_PORT = 8445;	// flow-bench has it, too
 export const ranges = { ours: '203.0.113', plain: '198.51.100', haproxy: '192.0.2', squid: '203.0.112' };
 
 // The address of sandbox i's origin: there is one for each, because that is how it is given its own way.
@@ -168,23 +169,31 @@ export class World {
 		await this.startHost();
 	}
 
+	// Connections that are kept go to a server of one process, new ones to one of as many as there are processors: a
+	// handshake costs it more than any of the ways, and one process would be what limits them all.
 	async startOrigin() {
 		const pem = path.join(this.dir, 'origin.pem');
-		const conf = path.join(this.dir, 'nginx.conf');
 
 		mkdirSync(path.join(this.dir, 'www'), { recursive: true });
 		writeFileSync(path.join(this.dir, 'www/1k'), 'x'.repeat(1024));
 		await call(this.tool, ['cert', NAME, pem]);
-		writeFileSync(conf, `daemon off; master_process off; pid ${this.dir}/nginx.pid; error_log stderr error;
+		this.startNginx('kept', pem, 443, 'master_process off');
+		this.startNginx('new', pem, NEW_PORT, `user root; worker_processes ${os.cpus().length}`);
+		this.start(this.inside('origin', [this.tool, 'source', '8443']));
+		this.start(this.inside('origin', [this.tool, 'quiet', '8444']));
+	}
+
+	startNginx(name, pem, port, processes) {
+		const conf = path.join(this.dir, `${name}.conf`);
+
+		writeFileSync(conf, `daemon off; ${processes}; pid ${this.dir}/${name}.pid; error_log stderr error;
 			events { worker_connections 8192; multi_accept on; }
 			http { access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; open_file_cache max=10;
 				client_body_temp_path ${this.dir}/t1; proxy_temp_path ${this.dir}/t2; fastcgi_temp_path ${this.dir}/t3;
 				uwsgi_temp_path ${this.dir}/t4; scgi_temp_path ${this.dir}/t5;
-				server { listen 443 ssl backlog=4096; ssl_certificate ${pem}; ssl_certificate_key ${pem};
+				server { listen ${port} ssl backlog=4096; ssl_certificate ${pem}; ssl_certificate_key ${pem};
 					ssl_protocols TLSv1.3; ssl_session_tickets off; ssl_session_cache off; root ${this.dir}/www; } }\n`);
 		this.start(this.inside('origin', [path.join(this.rivals, 'usr/sbin/nginx'), '-p', this.dir, '-c', conf]));
-		this.start(this.inside('origin', [this.tool, 'source', '8443']));
-		this.start(this.inside('origin', [this.tool, 'quiet', '8444']));
 	}
 
 	// --- ours ---
@@ -238,7 +247,7 @@ export class World {
 
 	redirect(way, port) {
 		return this.nft(way, ['table ip rival {', 'chain in {', 'type nat hook prerouting priority -100;',
-			`iifname inner tcp dport 443 redirect to :${port}`, '}', '}']);
+			`iifname inner tcp dport { 443, ${NEW_PORT} } redirect to :${port}`, '}', '}']);
 	}
 
 	async startHaproxy() {
