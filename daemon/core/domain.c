@@ -35,6 +35,11 @@ char *domain_disk(const struct sandbox *sb)
 						  domain_layer(sb, sb->layers);
 }
 
+char *domain_monitor(const struct sandbox *sb)
+{
+	return sandbox_run_path(sb, "qmp.sock");
+}
+
 char *domain_ram(const struct sandbox *sb)
 {
 	if (sb->role == SANDBOX_FOR_COPY)
@@ -62,7 +67,7 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 	const struct manager *m = sb->manager;
 	const bool clone = *sb->snapshot && sb->role != SANDBOX_FOR_SNAPSHOT;
 	_cleanup_free_ char *cmdline = domain_cmdline(m, m->tsc_khz), *disk = domain_disk(sb), *socket = sandbox_run_path(sb, "agent.sock");
-	_cleanup_free_ char *console = sandbox_run_path(sb, "console.sock");
+	_cleanup_free_ char *console = sandbox_run_path(sb, "console.sock"), *monitor = domain_monitor(sb);
 	_cleanup_free_ char *frozen = clone ? memsnap_path(m, sb->snapshot, MEMSNAP_DISK) : NULL, *ram = domain_ram(sb);
 	_cleanup_strv_ char **layers = layers_below(sb);
 	const struct dom_spec spec = {
@@ -85,9 +90,10 @@ char *domain_xml(const struct sandbox *sb, enum dom_memory memory)
 		.mac = sb->mac,
 		.agent_socket = socket,
 		.console_socket = console,
+		.monitor_socket = monitor,
 	};
 
-	if (!sb->image || !cmdline || !disk || !socket || !console || (clone && !frozen) || !ram || !layers)
+	if (!sb->image || !cmdline || !disk || !socket || !console || !monitor || (clone && !frozen) || !ram || !layers)
 		return NULL;
 	return domxml_format(&spec);
 }

@@ -17,6 +17,8 @@ char *domain_layer(const struct sandbox *sb, unsigned int layer);
 void domain_layer_name(unsigned int layer, char ret[DOMAIN_LAYER_MAX]);
 /* Its memory's file, of a clone or of what is cloned or copied into. malloc'ed. */
 char *domain_ram(const struct sandbox *sb);
+/* Its QEMU's second monitor, see virt/qmp.h */
+char *domain_monitor(const struct sandbox *sb);
 /* The overlay it writes: a template's guest writes the one its clones will read. malloc'ed. */
 char *domain_disk(const struct sandbox *sb);
 /* The kernel's command line of every guest, with that frequency. malloc'ed. */

@@ -33,6 +33,7 @@ struct snap_take {
 	struct sandbox *receiver;	/* NULL: not yet */
 	snapshot_done_fn fn;		/* NULL: nobody waits any more */
 	void *userdata;
+	bool kept;			/* the layer the source goes on in is part of it, see virt_copy */
 	enum fault fault;		/* while the source is put in order after a failure */
 	char detail[300];
 };
@@ -69,6 +70,7 @@ static void take_end(struct snap_take *tk, enum fault fault, const char *detail)
 
 static enum fault fault_of(const struct snap_take *tk, int error)
 {
+	_cleanup_free_ char *dir = snapshot_path(tk->manager, tk->s->id, NULL);
 	struct statvfs v;
 
 	if (tk->manager->stopping)
@@ -79,7 +81,7 @@ static enum fault fault_of(const struct snap_take *tk, int error)
 		return FAULT_NO_SPACE;
 	if (error == -ENOTCONN)
 		return FAULT_NO_LIBVIRT;
-	return statvfs(tk->manager->settings.state_dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < SPACE_MIN ?
+	return dir && statvfs(dir, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < SPACE_MIN ?
 	       FAULT_NO_SPACE : FAULT_SNAPSHOT_FAILED;
 }
 
@@ -181,6 +183,14 @@ static void export(struct snap_take *tk)
 
 /* --- copy: the source --- */
 
+static char *kept_layer(const struct snapshot *s)
+{
+	char name[DOMAIN_LAYER_MAX];
+
+	domain_layer_name(s->layers + 1, name);
+	return snapshot_path(s->manager, s->id, name);
+}
+
 static void finished(void *userdata, int error, const char *message, uint64_t pause_usec)
 {
 	struct snap_take *tk = userdata;
@@ -200,7 +210,9 @@ static void copied(void *userdata, int error, const char *message, uint64_t stop
 {
 	struct snap_take *tk = userdata;
 	struct sandbox *sb = tk->sb;
-	_cleanup_free_ char *proc = snapshot_path(tk->manager, tk->s->id, SNAPSHOT_PROC);
+	_cleanup_free_ char *proc = snapshot_path(tk->manager, tk->s->id, SNAPSHOT_PROC), *monitor = domain_monitor(sb);
+	_cleanup_free_ char *kept = tk->kept ? kept_layer(tk->s) : NULL;
+	struct virt_copy copy = { .receiver = tk->receiver->id, .kept = kept, .monitor = monitor };
 	int r;
 
 	if (error < 0 || !copying(tk)) {
@@ -208,20 +220,22 @@ static void copied(void *userdata, int error, const char *message, uint64_t stop
 		return;
 	}
 	tk->s->created_usec = clock_realtime();
-	r = proc ? procstore_copy(sb, proc) : -ENOMEM;
+	r = proc && monitor && (!tk->kept || kept) ? procstore_copy(sb, proc) : -ENOMEM;
 	sb->layers++;
+	tk->s->layers += tk->kept;
 	sandbox_save(sb);
 	if (r < 0)
 		fail_settle(tk, r, strerror(-r));
 	else
-		virt_domain_copy_finish(tk->manager->virt, sb->id, tk->receiver->id, stopped_usec, finished, tk);
+		virt_domain_copy_finish(tk->manager->virt, sb->id, &copy, stopped_usec, finished, tk);
 }
 
 void snapshot_receiver_ready(struct sandbox *receiver)
 {
 	struct snapshot *s;
 	struct snap_take *tk = NULL;
-	_cleanup_free_ char *overlay = NULL;
+	_cleanup_free_ char *overlay = NULL, *kept = NULL, *monitor = NULL;
+	struct virt_copy copy;
 
 	list_foreach(&receiver->manager->snapshots, s, struct snapshot, link)
 		if (s->take && s->take->receiver == receiver)
@@ -233,10 +247,14 @@ void snapshot_receiver_ready(struct sandbox *receiver)
 	}
 	sandbox_unwait(&receiver->create_waiters, tk);
 	overlay = domain_layer(tk->sb, tk->sb->layers + 1);
-	if (!copying(tk) || !overlay)
+	monitor = domain_monitor(tk->sb);
+	if (tk->kept)
+		kept = kept_layer(tk->s);
+	copy = (struct virt_copy){ .receiver = receiver->id, .overlay = overlay, .kept = kept, .monitor = monitor };
+	if (!copying(tk) || !overlay || !monitor || (tk->kept && !kept))
 		fail(tk, -ECANCELED, "the sandbox has ended");
 	else
-		virt_domain_copy(tk->manager->virt, tk->sb->id, receiver->id, overlay, accel_is_kvm(&tk->manager->accel), copied, tk);
+		virt_domain_copy(tk->manager->virt, tk->sb->id, &copy, copied, tk);
 }
 
 /* Its creation has ended; when all is well it never says so, see above */
@@ -281,10 +299,9 @@ static void layered(void *userdata, int error, const char *message)
 	receiver->disk_mb = sb->disk_mb;
 }
 
-/* All of it now: a file that cannot grow when QEMU writes into its mapping is a signal that kills it. */
-static int make_ram(const struct snapshot *s)
+/* For QEMU too. size: all of it now, as a file that cannot grow when it is written through a mapping is a signal that kills. */
+static int make_file(const struct snapshot *s, const char *path, uint64_t size)
 {
-	_cleanup_free_ char *path = snapshot_path(s->manager, s->id, MEMSNAP_RAM);
 	_cleanup_close_ int fd = path ? open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600) : -EBADF;
 	int r;
 
@@ -292,14 +309,17 @@ static int make_ram(const struct snapshot *s)
 		return path ? -errno : -ENOMEM;
 	if (fchown(fd, (uid_t)-1, s->manager->vm_gid) < 0 || fchmod(fd, 0660) < 0)
 		return -errno;
+	if (size == 0)
+		return 0;
 	do
-		r = posix_fallocate(fd, 0, (off_t)(s->memory_mb << 20));
+		r = posix_fallocate(fd, 0, (off_t)size);
 	while (r == EINTR);
 	return -r;
 }
 
-static int make_files(const struct snapshot *s, const struct sandbox *sb)
+static int make_files(const struct snapshot *s, const struct sandbox *sb, bool keep)
 {
+	_cleanup_free_ char *ram = snapshot_path(s->manager, s->id, MEMSNAP_RAM), *kept = kept_layer(s);
 	_cleanup_free_ char *dir = snapshot_path(s->manager, s->id, NULL), *from = sandbox_path(sb, NULL);
 	int r = dir && from ? dir_make(dir, 0710) : -ENOMEM;
 
@@ -307,7 +327,9 @@ static int make_files(const struct snapshot *s, const struct sandbox *sb)
 		r = -errno;
 	if (r == 0)
 		r = snapshot_link_layers(from, dir, s->layers);
-	return r == 0 ? make_ram(s) : r;
+	if (r == 0 && keep)
+		r = make_file(s, kept, 0);
+	return r == 0 ? make_file(s, ram, s->memory_mb << 20) : r;
 }
 
 static struct snapshot *describe(struct sandbox *sb)
@@ -372,10 +394,11 @@ enum fault snapshot_take(struct sandbox *sb, snapshot_done_fn fn, void *userdata
 		*ret_detail = "out of memory";
 		return FAULT_INTERNAL;
 	}
-	*tk = (struct snap_take){ .manager = m, .s = s, .sb = sandbox_ref(sb), .fn = fn, .userdata = userdata };
+	*tk = (struct snap_take){ .manager = m, .s = s, .sb = sandbox_ref(sb), .fn = fn, .userdata = userdata,
+				  .kept = !accel_is_kvm(&m->accel) };
 	s->take = tk;
 	list_prepend(&m->snapshots, &s->link);
-	r = make_files(s, sb);
+	r = make_files(s, sb, tk->kept);
 	if (r == 0)
 		r = disk_layer(m->workers, lower, overlay, m->vm_gid, layered, tk);
 	if (r < 0) {

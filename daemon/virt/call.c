@@ -199,31 +199,34 @@ void virt_domain_export(struct virt *v, const char *name, const char *state, vir
 	simple_call(v, WORK_EXPORT, name, NULL, state, fn, userdata);
 }
 
-static void copy_call(struct virt *v, enum work_op op, const char *name, const char *receiver, const char *overlay,
-		      bool live, uint64_t usec, virt_copied_fn fn, void *userdata)
+static void copy_call(struct virt *v, enum work_op op, const char *name, const struct virt_copy *copy, uint64_t usec,
+		      virt_copied_fn fn, void *userdata)
 {
-	struct call *c = call_new(v, op, name, receiver, overlay, userdata);
+	struct call *c = call_new(v, op, name, copy->receiver, copy->overlay, userdata);
 
+	if (c && copy->kept && !(c->work.kept = strdup(copy->kept))) {
+		call_free(c);
+		c = NULL;
+	}
 	if (!c) {
 		fn(userdata, -ENOMEM, strerror(ENOMEM), 0);
 		return;
 	}
+	c->work.monitor = strdup(copy->monitor);	/* without it: slower */
 	c->work.usec = usec;
-	c->work.live = live;
 	c->fn.copied = fn;
 	submit(v, c);
 }
 
-void virt_domain_copy(struct virt *v, const char *name, const char *receiver, const char *overlay, bool live,
-		      virt_copied_fn fn, void *userdata)
+void virt_domain_copy(struct virt *v, const char *name, const struct virt_copy *copy, virt_copied_fn fn, void *userdata)
 {
-	copy_call(v, WORK_COPY, name, receiver, overlay, live, 0, fn, userdata);
+	copy_call(v, WORK_COPY, name, copy, 0, fn, userdata);
 }
 
-void virt_domain_copy_finish(struct virt *v, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
-			     void *userdata)
+void virt_domain_copy_finish(struct virt *v, const char *name, const struct virt_copy *copy, uint64_t usec,
+			     virt_copied_fn fn, void *userdata)
 {
-	copy_call(v, WORK_COPY_FINISH, name, receiver, NULL, false, usec, fn, userdata);
+	copy_call(v, WORK_COPY_FINISH, name, copy, usec, fn, userdata);
 }
 
 void virt_domain_settle(struct virt *v, const char *name, const char *overlay, virt_settled_fn fn, void *userdata)

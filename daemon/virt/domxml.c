@@ -211,7 +211,7 @@ static void section_memory(struct buf *b, int *r, const struct dom_spec *s)
 {
 	const bool file = s->memory != DOM_MEMORY_RESTORED && s->memory != DOM_MEMORY_PLAIN;
 
-	put(b, r, "  <qemu:commandline>\n    <qemu:arg value='-object'/>\n    <qemu:arg value='memory-backend-%,id=declaw-ram",
+	put(b, r, "    <qemu:arg value='-object'/>\n    <qemu:arg value='memory-backend-%,id=declaw-ram",
 	    file ? "file" : "ram");
 	if (file)
 		put(b, r, ",mem-path=%,share=%", s->memory_file, s->memory == DOM_MEMORY_CLONE ? "off" : "on");
@@ -219,6 +219,14 @@ static void section_memory(struct buf *b, int *r, const struct dom_spec *s)
 	put(b, r, "    <qemu:arg value='-machine'/>\n    <qemu:arg value='memory-backend=declaw-ram'/>\n");
 	if (s->memory == DOM_MEMORY_CLONE || s->memory == DOM_MEMORY_RECEIVER)
 		put(b, r, "    <qemu:arg value='-incoming'/>\n    <qemu:arg value='defer'/>\n");
+}
+
+static void section_commandline(struct buf *b, int *r, const struct dom_spec *s)
+{
+	put(b, r, "  <qemu:commandline>\n");
+	section_memory(b, r, s);
+	if (s->monitor_socket)
+		put(b, r, "    <qemu:arg value='-qmp'/>\n    <qemu:arg value='unix:%,server=on,wait=off'/>\n", s->monitor_socket);
 	put(b, r, "  </qemu:commandline>\n");
 }
 
@@ -246,7 +254,7 @@ char *domxml_format(const struct dom_spec *s)
 	section_cpu(&b, &r, s);
 	section_devices(&b, &r, s);
 	put(&b, &r, "  <seclabel type='none'/>\n");
-	section_memory(&b, &r, s);
+	section_commandline(&b, &r, s);
 	section_qemu(&b, &r);
 	put(&b, &r, "</domain>\n");
 	return r < 0 ? NULL : buf_take(&b);

@@ -32,6 +32,7 @@ struct dom_spec {
 	const char *tap, *mac;
 	const char *agent_socket;	/* libvirt/QEMU bind it */
 	const char *console_socket;	/* served by QEMU; what nobody reads is dropped */
+	const char *monitor_socket;	/* the same: a second monitor, beside libvirt's (qmp.h); NULL = none */
 	bool no_disk;			/* the accelerator probe boots without */
 	bool no_net;
 };

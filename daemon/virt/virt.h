@@ -75,7 +75,7 @@ void virt_domain_export(struct virt *v, const char *name, const char *state, vir
  * The memory of a domain as it is at one instant, copied into another that waits for it (DOM_MEMORY_RECEIVER), while the
  * first runs; in two halves, so that the caller can note what else belongs to that instant.
  *
- *	copy	the memory goes over, then the vCPUs stop (not live: the other way round), and from here on the disk is written into overlay (which is there,
+ *	copy	the memory goes over, then the vCPUs stop, and from here on the disk is written into overlay (which is there,
  *		empty, over the present one). usec: when it was last seen running, for finish. On error the domain runs on,
  *		on either disk: see settle.
  *	finish	the rest and the devices go over, and the domain goes on; usec: for how long it stood.
@@ -85,10 +85,18 @@ void virt_domain_export(struct virt *v, const char *name, const char *state, vir
  */
 typedef void (*virt_copied_fn)(void *userdata, int error, const char *message, uint64_t usec);
 typedef void (*virt_settled_fn)(void *userdata, int error, const char *message, bool switched);
-void virt_domain_copy(struct virt *v, const char *name, const char *receiver, const char *overlay, bool live,
-		      virt_copied_fn fn, void *userdata);
-void virt_domain_copy_finish(struct virt *v, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
-			     void *userdata);
+struct virt_copy {
+	const char *receiver, *overlay;
+	/*
+	 * Where the processor is emulated, else NULL: a file (which is there). The disk goes on in overlay before the instant, and
+	 * what that has of it goes into this one. See copy.c for why.
+	 */
+	const char *kept;
+	const char *monitor;		/* path of the one of our own that the domain may have (dom_spec) */
+};
+void virt_domain_copy(struct virt *v, const char *name, const struct virt_copy *copy, virt_copied_fn fn, void *userdata);
+void virt_domain_copy_finish(struct virt *v, const char *name, const struct virt_copy *copy, uint64_t usec,
+			     virt_copied_fn fn, void *userdata);
 void virt_domain_settle(struct virt *v, const char *name, const char *overlay, virt_settled_fn fn, void *userdata);
 void virt_domain_resume(struct virt *v, const char *name, virt_done_fn fn, void *userdata);
 void virt_domain_suspend(struct virt *v, const char *name, virt_done_fn fn, void *userdata);

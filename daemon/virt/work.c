@@ -357,6 +357,8 @@ void work_done(struct work *w)
 {
 	free(w->text);
 	free(w->path);
+	free(w->kept);
+	free(w->monitor);
 	free(w->message);
 	free(w->domains);
 }

@@ -42,7 +42,9 @@ struct work {
 	struct virt_domain *domains;
 	size_t n_domains;
 	uint64_t usec;		/* COPY: when the vCPUs were last seen running (monotonic); FINISH: that, then the pause */
-	bool live;		/* COPY: while the source runs */
+	char *kept;		/* COPY, where it is one round: what the overlay was at the instant; owned */
+	char *monitor;		/* COPY, COPY_FINISH: path of the source's own; NULL = none; owned */
+	int fd;			/* these, while they run: that monitor */
 	bool switched;		/* SETTLE */
 };
 

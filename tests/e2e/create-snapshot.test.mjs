@@ -4,12 +4,13 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { del, get, post } from './lib/api.mjs';
+import { del, get, listIds, post } from './lib/api.mjs';
 import { assertError, assertOk, assertTimestamp } from './lib/check.mjs';
 import { sigkill } from './lib/daemon.mjs';
 import { hostOut, onHost } from './lib/host.mjs';
 import { identityOf } from './lib/identity.mjs';
 import { libvirtUri } from './lib/env.mjs';
+import { nothingTorn } from './lib/tear.mjs';
 import { Sandbox, killAll, sh, until, withSandbox } from './lib/sandbox.mjs';
 
 const filesOf = async (id) => (await hostOut('find', '/var/lib/declaw/sandboxes', '-path', `*${id}*`)).trim();
@@ -227,5 +228,31 @@ test('the daemon dies while one is made: its sandbox runs, and nothing is left',
 		assert.equal(await run(id, 'cat /home/user/kept'), 'kept\n');
 		await killAll([id]);
 		await del(`/sandboxes/${sbx.sandboxId}/snapshots/${snap.snapshot_id}`);
+	});
+});
+
+test('memory and disk are of one instant, whatever writes them meanwhile', { timeout: 240_000 }, (t) => nothingTorn(t, 2));
+
+// Where the random generator of a guest takes nothing, its agent cannot make a clone distinct, and says so.
+test('a clone that cannot be made distinct is removed, and nobody is served it', { timeout: 120_000 }, async () => {
+	await withSandbox({ template: 'base', timeout: 600 }, async (sbx) => {
+		await sh(sbx, 'mv /dev/urandom /dev/urandom.real && : > /dev/urandom', { user: 'root' });
+
+		const snap = await take(sbx.sandboxId);
+		const res = await post('/sandboxes', { snapshot_id: snap.snapshot_id, timeout: 600 });
+
+		assertError(res, 409, 'start_failed', /identity/);
+		assert.deepEqual(await listIds(), [sbx.sandboxId]);
+		await until('nothing of it is left', async () => (await onHost('virsh', '-q', '-c', libvirtUri, 'list', '--all', '--name'))
+			.stdout.split('\n').filter(Boolean).every((n) => n === sbx.sandboxId), 20_000);
+
+		// It is the guest that refuses, not the snapshot
+		await sh(sbx, 'rm /dev/urandom && mv /dev/urandom.real /dev/urandom', { user: 'root' });
+
+		const good = await take(sbx.sandboxId);
+
+		await killAll([await child(good.snapshot_id)]);
+		for (const s of [snap, good])
+			await del(`/sandboxes/${sbx.sandboxId}/snapshots/${s.snapshot_id}`);
 	});
 });

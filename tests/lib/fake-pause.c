@@ -225,29 +225,30 @@ static void copy_answer(struct fake_call *c, int error)
 	c->fn.copied(c->userdata, error, error < 0 ? "scripted" : "", error < 0 ? 0 : 1500);
 }
 
-static struct fake_call *copy_call(enum fake_op op, const char *name, const char *receiver, const char *overlay,
-				   virt_copied_fn fn, void *userdata)
+static struct fake_call *copy_call(enum fake_op op, const char *name, const struct virt_copy *copy, virt_copied_fn fn,
+				   void *userdata)
 {
 	struct fake_call *c = fake_call_new(FAKE_VIRT, op, name, userdata);
 
-	snprintf(c->text, sizeof(c->text), "%s", overlay);
-	snprintf(c->other, sizeof(c->other), "%s", receiver);
+	snprintf(c->text, sizeof(c->text), "%s", copy->overlay ?: "");
+	snprintf(c->other, sizeof(c->other), "%s", copy->receiver);
 	c->answer = copy_answer;
 	c->fn.copied = fn;
 	return c;
 }
 
-void virt_domain_copy(struct virt *v _unused_, const char *name, const char *receiver, const char *overlay,
-		      bool live _unused_, virt_copied_fn fn, void *userdata)
+void virt_domain_copy(struct virt *v _unused_, const char *name, const struct virt_copy *copy, virt_copied_fn fn,
+		      void *userdata)
 {
-	copy_call(FAKE_COPY, name, receiver, overlay, fn, userdata)->apply = domain_copy;
+	cr_assert(!copy->kept || access(copy->kept, W_OK) == 0, "what is kept of the disk has a place");
+	copy_call(FAKE_COPY, name, copy, fn, userdata)->apply = domain_copy;
 }
 
-void virt_domain_copy_finish(struct virt *v _unused_, const char *name, const char *receiver, uint64_t usec, virt_copied_fn fn,
-			     void *userdata)
+void virt_domain_copy_finish(struct virt *v _unused_, const char *name, const struct virt_copy *copy, uint64_t usec,
+			     virt_copied_fn fn, void *userdata)
 {
 	cr_assert_eq(usec, 1500, "what copy has told");
-	copy_call(FAKE_COPY_FINISH, name, receiver, "", fn, userdata)->apply = domain_copy_finish;
+	copy_call(FAKE_COPY_FINISH, name, copy, fn, userdata)->apply = domain_copy_finish;
 }
 
 static int domain_settle(struct fake_call *c)

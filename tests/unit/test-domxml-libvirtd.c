@@ -23,6 +23,7 @@
 #include "util/fileio.h"
 #include "util/str.h"
 #include "virt/domxml.h"
+#include "virt/qmp.h"
 #include "virt/virt.h"
 #include "virt/work.h"
 
@@ -241,12 +242,14 @@ static char *domain_xml(const char *id)
 {
 	_cleanup_free_ char *disk = in_dir("disk.qcow2"), *base = in_dir("base.raw");
 	_cleanup_free_ char *agent = in_dir("vm/agent.sock"), *console = in_dir("vm/console.sock");
+	_cleanup_free_ char *monitor = in_dir("vm/qmp.sock");
 	_cleanup_free_ char *cmdline = domxml_cmdline(false, 2000000, NULL);
 	char mac[18];
 	const struct dom_spec spec = {
 		.name = id, .uuid = "7f1c2a52-6d3b-4a52-9d0e-3c1f2b9a8d01", .emulator = QEMU, .vcpus = 1,
 		.memory_bytes = 128 << 20, .kernel = kernel, .initramfs = initramfs, .cmdline = cmdline, .disk = disk,
 		.backing = base, .tap = TAP, .mac = mac, .agent_socket = agent, .console_socket = console,
+		.monitor_socket = monitor,
 	};
 
 	tap_mac(id, mac);
@@ -294,6 +297,25 @@ static void test_connect(const char *uri, const char *pid_dir, struct workers *w
 	ok(version.libvirt && version.qemu, "libvirt %lu, QEMU %lu", version.libvirt, version.qemu);
 }
 
+/* Our own monitor, beside libvirt's: the same QEMU, and libvirt hears of what it is told there. */
+static void test_monitor(void)
+{
+	_cleanup_free_ char *path = in_dir("vm/qmp.sock"), *answer = NULL, *refused = NULL;
+	_cleanup_close_ int fd = qmp_open(path);
+
+	ok(fd >= 0, "QEMU serves a second monitor: %d", fd);
+	ok(qmp_command(fd, "{\"execute\":\"query-status\"}", -1, &answer) == 0 && strstr(answer, "\"running\":false"),
+	   "it says how it is");
+	ok(qmp_command(fd, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"x\"}}", 0, NULL) == 0 &&
+	   qmp_command(fd, "{\"execute\":\"closefd\",\"arguments\":{\"fdname\":\"x\"}}", -1, NULL) == 0, "takes a descriptor");
+	ok(qmp_command(fd, "{\"execute\":\"make-coffee\"}", -1, &refused) == -EREMOTEIO && strstr(refused, "CommandNotFound"),
+	   "and refuses what it does not know");
+	ok(qmp_command(fd, "{\"execute\":\"cont\"}", -1, NULL) == 0 && tap_wait(event, 5, strstr(st.events, ID ":2:")),
+	   "libvirt says that it runs");
+	ok(qmp_command(fd, "{\"execute\":\"stop\"}", -1, NULL) == 0 && tap_wait(event, 5, list_is(1, true)), "and that it stands");
+	st.events[0] = '\0';
+}
+
 static void test_life(void)
 {
 	_cleanup_free_ char *agent = in_dir("vm/agent.sock"), *exe = NULL;
@@ -306,6 +328,7 @@ static void test_life(void)
 	ok(access(agent, F_OK) == 0, "the agent's socket is bound when the answer comes");
 	ok(list_is(1, true), "it is listed, paused, with its pid");
 	ok(strlen(st.events) == 0 || strstr(st.events, ID ":1:"), "no other event: %s", st.events);
+	test_monitor();
 	virt_domain_resume(virt, ID, on_done, NULL);
 	ok(answered(0) && tap_wait(event, 5, strstr(st.events, ID ":2:")), "it runs, an event says so");
 	ok(list_is(1, false), "and is listed as running");

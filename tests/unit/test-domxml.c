@@ -25,6 +25,7 @@ static struct dom_spec example(void)
 		.mac = "02:40:bf:14:df:8c",
 		.agent_socket = "/run/declaw/vm/sbx-0123456789/agent.sock",
 		.console_socket = "/run/declaw/vm/sbx-0123456789/console.sock",
+		.monitor_socket = "/run/declaw/vm/sbx-0123456789/qmp.sock",
 	};
 }
 
@@ -53,7 +54,7 @@ Test(domxml, probe)
 	_cleanup_free_ char *xml = NULL;
 
 	s.kvm = s.no_disk = s.no_net = true;
-	s.disk = s.backing = s.tap = s.mac = NULL;
+	s.disk = s.backing = s.tap = s.mac = s.monitor_socket = NULL;
 	xml = domxml_format(&s);
 	golden_check("domain-probe.xml", xml);
 }

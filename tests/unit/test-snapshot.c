@@ -51,6 +51,15 @@ static void disk_is_right(const struct sandbox *sb, const char *when, unsigned i
 	cr_assert(*d->overlay || sb->layers == 0, "%s %u: its disk was not changed", when, k);
 }
 
+static ino_t inode(const char *id, const char *layer)
+{
+	_cleanup_free_ char *path = snapshot_path(m, id, layer);
+	struct stat st;
+
+	cr_assert(path && stat(path, &st) == 0, "%s of %s", layer, id);
+	return st.st_ino;
+}
+
 Test(snapshot, of_a_running_sandbox)
 {
 	struct sandbox *sb = fake_running(m);
@@ -68,7 +77,11 @@ Test(snapshot, of_a_running_sandbox)
 	cr_assert(fake_path_exists("state/sandboxes/%s/ram", s->id));
 	cr_assert(fake_path_exists("state/sandboxes/%s/state", s->id));
 	cr_assert(fake_path_exists("state/sandboxes/%s/disk.qcow2", s->id));
-	cr_assert_not(fake_path_exists("state/sandboxes/%s/disk-1.qcow2", s->id), "that one is the sandbox's alone");
+	/* What the sandbox goes on in is its alone: what was in it by then is a copy */
+	cr_assert_eq(s->layers, 1);
+	cr_assert_neq(inode(s->id, "disk-1.qcow2"), inode(sb->id, "disk-1.qcow2"));
+	cr_assert_eq(inode(s->id, "disk.qcow2"), inode(sb->id, "disk.qcow2"));
+	cr_assert_not(fake_path_exists("state/sandboxes/%s/disk-2.qcow2", s->id));
 	destroy(sb);
 	cr_assert_eq(count(), 1, "it outlives its sandbox");
 	remove_all();
@@ -93,7 +106,7 @@ Test(snapshot, the_next_daemon_knows_them)
 	cr_assert_eq(count(), 2);
 	s = list_first(&m->snapshots, struct snapshot, link);
 	cr_assert_str_eq(s->id, second, "newest first");
-	cr_assert_eq(s->layers, 1);
+	cr_assert_eq(s->layers, 2);
 	destroy(child_of(first));
 	destroy(child_of(second));
 	destroy(sb);
@@ -113,7 +126,7 @@ Test(snapshot, children_outlive_it_and_its_source)
 	b = child_of(s->id);
 	cr_assert_str_neq(a->mac, b->mac);
 	cr_assert_str_neq(a->address, b->address);
-	cr_assert_eq(b->layers, 1);
+	cr_assert_eq(b->layers, 2);
 	cr_assert_not(fake_path_exists("state/sandboxes/%s/ram", b->id), "the memory's file is the snapshot's alone");
 	snapshot_remove(s);
 	fake_settle();
@@ -125,10 +138,10 @@ Test(snapshot, children_outlive_it_and_its_source)
 	xml = domain_xml(b, DOM_MEMORY_RESTORED);
 	cr_assert(xml && strstr(xml, lower) && !strstr(xml, "snap-"));
 	s = taken(b);
-	cr_assert_eq(s->layers, 1);
+	cr_assert_eq(s->layers, 3);
 	destroy(b);
 	c = child_of(s->id);
-	cr_assert_eq(c->layers, 2);
+	cr_assert_eq(c->layers, 4);
 	destroy(a);
 	destroy(c);
 	remove_all();

@@ -5,7 +5,7 @@
 // sockets of its own, running at once instead of waiting for a monitor. What belongs to libvirt's
 // supervision (monitor, secrets, seccomp filter, passed descriptors) goes.
 
-const dropped = new Set(['-S', '-name', '-uuid', '-sandbox', '-mon', '-msg', '-add-fd', '-no-shutdown']);
+const dropped = new Set(['-S', '-name', '-uuid', '-sandbox', '-mon', '-msg', '-add-fd', '-no-shutdown', '-qmp']);
 const alone = /^-(S|no-user-config|nodefaults|no-shutdown|no-reboot|no-acpi|no-hpet|daemonize)$/;
 
 // ["-m", "512", "-S"] -> [["-m", "512"], ["-S"]]
