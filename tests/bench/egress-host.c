@@ -11,7 +11,7 @@
  *	pin FIRST N NAME ADDR	ADDR+i is NAME's for sandbox i, for an hour
  *	pins I ROUNDS NAME ADDR	one address of one sandbox, again and again; {"us": [...]}
  *	again I ROUNDS NETWORK	one sandbox's policy, again and again; {"us": [...]}
- *	bare ROUNDS KIND	libnftables itself; KIND rule: one rule is replaced; text: the elements of sandbox 0
+ *	bare ROUNDS KIND	libnftables itself; KIND rule: one rule is replaced; text: elements like those of sandbox 0
  *	remove FIRST N
  */
 #include <arpa/inet.h>
@@ -282,13 +282,17 @@ static void command_bare(unsigned int rounds, const char *kind)
 {
 	static const char prepare[] = "add table inet bare\nadd chain inet bare c\nadd rule inet bare c counter drop\n";
 	static const char change[] = "flush chain inet bare c\nadd rule inet bare c counter drop\n";
-	const struct firewall_sandbox spec = spec_of(&guests[0]);
+	/* one that nobody else changes: a policy set again is another number in its map */
+	struct guest bare = guests[SANDBOXES - 1];
+	struct firewall_sandbox spec;
 	struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
 	_cleanup_buf_ struct buf text = BUF_INIT(1 << 20);
 	_cleanup_elems_ struct elems v = { 0 };
 
 	if (!nft || nft_run_cmd_from_buffer(nft, prepare))
 		die("libnftables");
+	bare.policy = guests[0].policy;
+	spec = spec_of(&bare);
 	if (str_eq(kind, "text") && (ruleset_sandbox(&spec, &v) < 0 || elems_text(&v, &text) < 0))
 		die("text");
 	printf("{\"us\":[");
