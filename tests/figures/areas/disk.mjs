@@ -3,6 +3,7 @@
 // The disk below the sandboxes, filled to its last block: a small file system is mounted there for the time of it.
 
 import { del, get, post } from '../../e2e/lib/api.mjs';
+import { libvirtUri } from '../../e2e/lib/env.mjs';
 import { hostOut, onHost } from '../../e2e/lib/host.mjs';
 import { answers, create, echo, kill, persist, stateOf } from '../lib/rounds.mjs';
 
@@ -21,9 +22,43 @@ async function restart(change) {
 	}, 30_000);
 }
 
-const fill = () => onHost('sh', '-c', `cat /dev/zero > ${dir}/fill 2>/dev/null; cat /dev/zero >> ${dir}/fill 2>/dev/null; sync; true`);
+// To the last block, or until so many KiB are left
+const fill = (left = 0) => onHost('sh', '-c', left ?
+	`n=$(df --output=avail -k ${dir} | tail -n 1); fallocate -l $((n - ${left}))K ${dir}/fill` :
+	`cat /dev/zero > ${dir}/fill 2>/dev/null; cat /dev/zero >> ${dir}/fill 2>/dev/null; sync; true`);
 const room = () => hostOut('rm', '-f', `${dir}/fill`);
 const typed = (res) => res.status >= 400 && typeof res.json?.message === 'string' && /^[a-z][a-z0-9_]*$/.test(res.json?.code ?? '');
+
+// A snapshot with no room, with room for the memory alone, and with a little more: whichever of its files finds the disk
+// full, the caller is told, the source runs, and nothing of it stays.
+async function snapshots(f, i) {
+	const id = await create({ template: 'python' });
+	const seen = [];
+	let untyped = 0, wrong = 0;
+
+	for (const kib of [0, 100, 300, 600, 900]) {
+		await fill(kib ? 512 * 1024 + kib : 0);
+
+		const res = await post(`/sandboxes/${id}/snapshot`, {});
+
+		seen.push(`${kib} KiB ${res.status} ${res.json?.code ?? ''}`);
+		await room();
+		if (res.status === 201)
+			wrong += (await del(`/sandboxes/${id}/snapshots/${res.json.snapshot_id}`)).status !== 200;
+		else
+			untyped += !typed(res) || res.json.code !== 'no_space';
+		wrong += kib === 0 && res.status === 201;
+		await persist(() => echo(id), 20_000, 200).catch(() => wrong++);
+		wrong += (await stateOf(id)).state !== 'running';
+		await persist(async () => {
+			if ((await hostOut('ls', dir)).includes('snap-') || (await hostOut('virsh', '-q', '-c', libvirtUri, 'list', '--name')).trim() !== id)
+				throw new Error('something is left');
+		}, 20_000, 200).catch(() => wrong++);
+	}
+	await kill(id);
+	f.say(`round ${i}: a snapshot with room for its memory and ${seen.join('; ')}`);
+	return { untyped, wrong };
+}
 
 async function full(f, i) {
 	const id = await create();
@@ -83,8 +118,18 @@ export async function run(f) {
 	const n = f.rounds(1, 10);
 	let untyped = 0, wrong = 0;
 
-	await restart(() => hostOut('sh', '-c',
-		'mount -t tmpfs -o "size=96m,uid=$(stat -c %u $0),gid=$(stat -c %g $0),mode=$(stat -c %a $0)" figures $0', dir));
+	const mount = (mib) => hostOut('sh', '-c',
+		'mount -t tmpfs -o "size=$1m,uid=$(stat -c %u $0),gid=$(stat -c %g $0),mode=$(stat -c %a $0)" figures $0', dir, `${mib}`);
+
+	await restart(() => mount(700));
+	try {
+		const r = await snapshots(f, 1);
+
+		f.row('disk full while a snapshot is made: errors without a type, states that are wrong, left behind', 5, r.untyped + r.wrong, '', '= 0');
+	} finally {
+		await restart(() => hostOut('umount', dir));
+	}
+	await restart(() => mount(96));
 	try {
 		for (let i = 1; i <= n; i++) {
 			const r = await full(f, i);
