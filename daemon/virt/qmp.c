@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QMP: one JSON object a line, both ways. An answer begins with "return" or "error", all else (the greeting, events) is
- * passed over. QEMU is not trusted more than its guest: lines are bounded, and a wait has an end.
+ * QMP: one JSON object a line, both ways. An answer has "return" or "error", all else (the greeting, events) is passed
+ * over. QEMU is not trusted more than its guest: lines are bounded, and a wait has an end.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "util/json.h"
 #include "util/macro.h"
 #include "util/str.h"
 #include "virt/qmp.h"
@@ -47,11 +48,9 @@ static int send_line(int fd, const char *command, int passed)
 	return (size_t)n == iov[0].iov_len + 1 ? 0 : -EIO;
 }
 
-/* Blanks outside of strings are left out. What comes after the line stays in the socket. */
+/* What comes after the line stays in the socket. */
 static int read_line(int fd, struct buf *b)
 {
-	bool quoted = false, escaped = false;
-
 	b->len = 0;
 	for (;;) {
 		char part[512];
@@ -67,27 +66,29 @@ static int read_line(int fd, struct buf *b)
 		take = end ? (size_t)(end - part) + 1 : (size_t)n;
 		if (recv(fd, part, take, 0) != (ssize_t)take)
 			return -EIO;
-		for (size_t i = 0; i < take; i++) {
-			const char c = part[i];
-
-			if (c == '\n')
-				return 0;
-			if ((quoted || (c != ' ' && c != '\r')) && buf_append(b, &c, 1) < 0)
-				return -EMSGSIZE;
-			if (quoted && !escaped && c == '\\') {
-				escaped = true;
-				continue;
-			}
-			if (c == '"' && !escaped)
-				quoted = !quoted;
-			escaped = false;
-		}
+		if (buf_append(b, part, take) < 0)
+			return -EMSGSIZE;
+		if (end)
+			return 0;
 	}
 }
 
-static bool begins(const struct buf *b, const char *with)
+/* 1: it is an answer, in *ret if that was asked for; 0: something else. */
+static int take_answer(const struct buf *b, char **ret)
 {
-	return b->len >= strlen(with) && memcmp(b->data, with, strlen(with)) == 0;
+	_cleanup_json_ json_object *o = NULL;
+	const char *why, *text;
+	bool refused;
+
+	if (json_parse(b->data, b->len, &o, &why) != 0)
+		return -EPROTO;
+	refused = json_has(o, "error");
+	if (!refused && !json_has(o, "return"))
+		return 0;
+	text = ret ? json_text(o, NULL) : NULL;
+	if (ret && (!text || !(*ret = strdup(text))))
+		return -ENOMEM;
+	return refused ? -EREMOTEIO : 1;
 }
 
 int qmp_command(int fd, const char *command, int passed, char **ret)
@@ -97,18 +98,10 @@ int qmp_command(int fd, const char *command, int passed, char **ret)
 
 	for (unsigned int i = 0; r == 0 && i < LINES_MAX; i++) {
 		r = read_line(fd, &b);
-		if (r == 0 && (begins(&b, "{\"return\":") || begins(&b, "{\"error\":"))) {
-			const bool refused = begins(&b, "{\"error\":");
-			char *answer = ret ? buf_take(&b) : NULL;
-
-			if (ret && !answer)
-				return -ENOMEM;
-			if (ret)
-				*ret = answer;
-			return refused ? -EREMOTEIO : 0;
-		}
+		if (r == 0)
+			r = take_answer(&b, ret);
 	}
-	return r < 0 ? r : -EPROTO;
+	return r == 0 ? -EPROTO : r < 0 ? r : 0;
 }
 
 int qmp_open(const char *path)
