@@ -246,23 +246,8 @@ int disk_layer(struct workers *workers, const char *lower, const char *path, gid
 	return disk_make(workers, lower, "qcow2", NULL, path, gid, layer_run, fn, userdata);
 }
 
-static int disk_path_job(struct workers *workers, const char *path, work_run_fn run, disk_done_fn fn, void *userdata)
-{
-	struct disk_job *j = calloc(1, sizeof(*j));
-
-	if (!j)
-		return -ENOMEM;
-	j->path = strdup(path);
-	j->fn = fn;
-	j->userdata = userdata;
-	if (!j->path) {
-		disk_job_free(j);
-		return -ENOMEM;
-	}
-	return disk_submit(workers, j, run);
-}
-
-int disk_remove_trees(struct workers *workers, const char *const *paths, size_t n, disk_done_fn fn, void *userdata)
+static int disk_path_job(struct workers *workers, const char *const *paths, size_t n, work_run_fn run, disk_done_fn fn,
+			 void *userdata)
 {
 	struct disk_job *j = calloc(1, sizeof(*j));
 	bool ok;
@@ -281,15 +266,20 @@ int disk_remove_trees(struct workers *workers, const char *const *paths, size_t 
 		disk_job_free(j);
 		return -ENOMEM;
 	}
-	return disk_submit(workers, j, remove_run);
+	return disk_submit(workers, j, run);
+}
+
+int disk_remove_trees(struct workers *workers, const char *const *paths, size_t n, disk_done_fn fn, void *userdata)
+{
+	return disk_path_job(workers, paths, n, remove_run, fn, userdata);
 }
 
 int disk_remove_tree(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
 {
-	return disk_remove_trees(workers, &path, 1, fn, userdata);
+	return disk_path_job(workers, &path, 1, remove_run, fn, userdata);
 }
 
 int disk_sync(struct workers *workers, const char *path, disk_done_fn fn, void *userdata)
 {
-	return disk_path_job(workers, path, sync_run, fn, userdata);
+	return disk_path_job(workers, &path, 1, sync_run, fn, userdata);
 }

@@ -33,7 +33,7 @@ struct snap_take {
 	struct sandbox *receiver;	/* NULL: not yet */
 	snapshot_done_fn fn;		/* NULL: nobody waits any more */
 	void *userdata;
-	bool kept;			/* the layer the source goes on in is part of it, see virt_copy */
+	char *kept;			/* see virt_copy; NULL: no layer more than the source had */
 	enum fault fault;		/* while the source is put in order after a failure */
 	char detail[300];
 };
@@ -63,6 +63,7 @@ static void take_end(struct snap_take *tk, enum fault fault, const char *detail)
 	if (fault != FAULT_NONE)
 		snapshot_free(s);
 	sandbox_unref(tk->sb);
+	free(tk->kept);
 	free(tk);
 }
 
@@ -211,8 +212,7 @@ static void copied(void *userdata, int error, const char *message, uint64_t stop
 	struct snap_take *tk = userdata;
 	struct sandbox *sb = tk->sb;
 	_cleanup_free_ char *proc = snapshot_path(tk->manager, tk->s->id, SNAPSHOT_PROC), *monitor = domain_monitor(sb);
-	_cleanup_free_ char *kept = tk->kept ? kept_layer(tk->s) : NULL;
-	struct virt_copy copy = { .receiver = tk->receiver->id, .kept = kept, .monitor = monitor };
+	struct virt_copy copy = { .receiver = tk->receiver->id, .kept = tk->kept, .monitor = monitor };
 	int r;
 
 	if (error < 0 || !copying(tk)) {
@@ -220,9 +220,9 @@ static void copied(void *userdata, int error, const char *message, uint64_t stop
 		return;
 	}
 	tk->s->created_usec = clock_realtime();
-	r = proc && monitor && (!tk->kept || kept) ? procstore_copy(sb, proc) : -ENOMEM;
+	r = proc && monitor ? procstore_copy(sb, proc) : -ENOMEM;
 	sb->layers++;
-	tk->s->layers += tk->kept;
+	tk->s->layers += tk->kept != NULL;
 	sandbox_save(sb);
 	if (r < 0)
 		fail_settle(tk, r, strerror(-r));
@@ -234,7 +234,7 @@ void snapshot_receiver_ready(struct sandbox *receiver)
 {
 	struct snapshot *s;
 	struct snap_take *tk = NULL;
-	_cleanup_free_ char *overlay = NULL, *kept = NULL, *monitor = NULL;
+	_cleanup_free_ char *overlay = NULL, *monitor = NULL;
 	struct virt_copy copy;
 
 	list_foreach(&receiver->manager->snapshots, s, struct snapshot, link)
@@ -248,10 +248,8 @@ void snapshot_receiver_ready(struct sandbox *receiver)
 	sandbox_unwait(&receiver->create_waiters, tk);
 	overlay = domain_layer(tk->sb, tk->sb->layers + 1);
 	monitor = domain_monitor(tk->sb);
-	if (tk->kept)
-		kept = kept_layer(tk->s);
-	copy = (struct virt_copy){ .receiver = receiver->id, .overlay = overlay, .kept = kept, .monitor = monitor };
-	if (!copying(tk) || !overlay || !monitor || (tk->kept && !kept))
+	copy = (struct virt_copy){ .receiver = receiver->id, .overlay = overlay, .kept = tk->kept, .monitor = monitor };
+	if (!copying(tk) || !overlay || !monitor)
 		fail(tk, -ECANCELED, "the sandbox has ended");
 	else
 		virt_domain_copy(tk->manager->virt, tk->sb->id, &copy, copied, tk);
@@ -317,9 +315,9 @@ static int make_file(const struct snapshot *s, const char *path, uint64_t size)
 	return -r;
 }
 
-static int make_files(const struct snapshot *s, const struct sandbox *sb, bool keep)
+static int make_files(const struct snapshot *s, const struct sandbox *sb, const char *kept)
 {
-	_cleanup_free_ char *ram = snapshot_path(s->manager, s->id, MEMSNAP_RAM), *kept = kept_layer(s);
+	_cleanup_free_ char *ram = snapshot_path(s->manager, s->id, MEMSNAP_RAM);
 	_cleanup_free_ char *dir = snapshot_path(s->manager, s->id, NULL), *from = sandbox_path(sb, NULL);
 	int r = dir && from ? dir_make(dir, 0710) : -ENOMEM;
 
@@ -327,7 +325,7 @@ static int make_files(const struct snapshot *s, const struct sandbox *sb, bool k
 		r = -errno;
 	if (r == 0)
 		r = snapshot_link_layers(from, dir, s->layers);
-	if (r == 0 && keep)
+	if (r == 0 && kept)
 		r = make_file(s, kept, 0);
 	return r == 0 ? make_file(s, ram, s->memory_mb << 20) : r;
 }
@@ -374,6 +372,7 @@ enum fault snapshot_take(struct sandbox *sb, snapshot_done_fn fn, void *userdata
 	struct snap_take *tk;
 	struct snapshot *s;
 	enum fault fault;
+	const bool kvm = accel_is_kvm(&m->accel);
 	int r;
 
 	*ret_detail = sandbox_state_name(sb->state);
@@ -394,11 +393,11 @@ enum fault snapshot_take(struct sandbox *sb, snapshot_done_fn fn, void *userdata
 		*ret_detail = "out of memory";
 		return FAULT_INTERNAL;
 	}
-	*tk = (struct snap_take){ .manager = m, .s = s, .sb = sandbox_ref(sb), .fn = fn, .userdata = userdata,
-				  .kept = !accel_is_kvm(&m->accel) };
+	*tk = (struct snap_take){ .manager = m, .s = s, .sb = sandbox_ref(sb), .fn = fn, .userdata = userdata };
 	s->take = tk;
 	list_prepend(&m->snapshots, &s->link);
-	r = make_files(s, sb, tk->kept);
+	tk->kept = kvm ? NULL : kept_layer(s);
+	r = kvm || tk->kept ? make_files(s, sb, tk->kept) : -ENOMEM;
 	if (r == 0)
 		r = disk_layer(m->workers, lower, overlay, m->vm_gid, layered, tk);
 	if (r < 0) {
