@@ -108,30 +108,28 @@ static void drain(void)
 	fake_assert_empty();
 }
 
-Test(pool, parked_at_start)
+/* What waits and is nobody's */
+static void check_waits(const struct sandbox *sb, unsigned int n, bool prestart)
 {
-	struct sandbox *sb = parked();
-
-	cr_assert_eq(pool_count(m, NULL, false), 2);
-	cr_assert_eq(pool_count(m, snap()->template, false), 2);
+	cr_assert_eq(pool_count(m, NULL, prestart), n);
+	cr_assert_eq(pool_count(m, snap()->template, prestart), n);
+	cr_assert_eq(pool_count(m, NULL, !prestart), 0);
 	cr_assert_eq(m->n_live, 0, "they are nobody's");
 	cr_assert_eq(m->n_booting, 0);
-	cr_assert(sb->agent && sb->agent->held, "nobody pings a guest that is stopped");
 	cr_assert_not(fake_find(FAKE_DOMAIN, sb->id)->running);
+	cr_assert_not_null(fake_find(FAKE_UNIT, sb->unit));
 	cr_assert_not_null(fake_find(FAKE_CHAIN, ident_short(sb->id)));
-	drain();
-	finish();
 }
 
-Test(pool, claimed)
+/* The next one who asks gets that one; it ends well */
+static void claim(const struct sandbox *waiting, enum create_path path)
 {
-	struct sandbox *waiting = parked(), *sb;
 	struct fake_wait w;
+	struct sandbox *sb;
 	char id[SANDBOX_ID_MAX];
 
 	snprintf(id, sizeof(id), "%s", waiting->id);
-	m->settings.parked_min = 0;
-	m->settings.parked_max = 1;
+	fake_script();
 	sb = fake_create(m, &w, 300);
 	cr_assert_str_eq(sb->id, id);
 	cr_assert_str_eq(sb->owner, "alice");
@@ -141,16 +139,83 @@ Test(pool, claimed)
 	settle();
 	cr_assert_eq(w.fault, FAULT_NONE, "%s", w.detail);
 	fake_assert_running(sb);
-	cr_assert_eq(sb->path, CREATE_PARKED);
+	cr_assert_eq(sb->path, path);
 	cr_assert_eq(sb->role, SANDBOX_FOR_USER);
 	cr_assert_eq(fake.counts[FAKE_IDENTITY], 1, "the same instant twice is nobody's");
 	cr_assert_eq(fake.counts[FAKE_RULES_CLOSE], 1, "its own rules");
 	cr_assert_eq(fake.counts[FAKE_DOMAIN_FORK], 0);
 	cr_assert_eq(fake.counts[FAKE_SCOPE_WEIGHT], 1);
 	cr_assert_not(sb->agent->held);
-	cr_assert_eq(m->creates.by_path[CREATE_PARKED], 1);
+	cr_assert_eq(m->creates.by_path[path], 1);
 	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
 	settle();
+}
+
+#define BURST 4
+
+/* As many at once; by_path: how they came to be */
+static void burst(struct sandbox *sb[BURST], unsigned int by_path[CREATE_PATH_MAX])
+{
+	struct fake_wait w[BURST];
+
+	memset(by_path, 0, CREATE_PATH_MAX * sizeof(*by_path));
+	for (int i = 0; i < BURST; i++)
+		sb[i] = fake_create(m, &w[i], 300);
+	settle();
+	for (int i = 0; i < BURST; i++) {
+		cr_assert_eq(w[i].fault, FAULT_NONE);
+		fake_assert_running(sb[i]);
+		by_path[sb[i]->path]++;
+	}
+}
+
+static void end_all(struct sandbox *sb[BURST])
+{
+	for (int i = 0; i < BURST; i++)
+		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+}
+
+/* The k-th operation of a claim fails: its user's sandbox boots, and a twin is never served */
+static void fail_claim(unsigned int k, bool applied)
+{
+	struct fake_wait w;
+	struct sandbox *sb;
+
+	fake_script();
+	fake.fail_at = k;
+	fake.fail_error = -EIO;
+	fake.fail_applied = applied;
+	sb = fake_create(m, &w, 300);
+	settle();
+	cr_assert_eq(w.calls, 1);
+	cr_assert_eq(w.fault, FAULT_NONE, "operation %u (%d): %s", k, fake.failed_op, w.detail);
+	cr_assert_neq(fake.failed_op, FAKE_OP_MAX, "operation %u was never asked for", k);
+	fake_assert_running(sb);
+	fake_script();
+	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
+	settle();
+	cr_assert_eq(sb->held, 0);
+	cr_assert_eq(m->n_live, 0);
+	snap()->state = MEMSNAP_READY;
+	snap()->distrust = 0;
+}
+
+Test(pool, parked_at_start)
+{
+	struct sandbox *sb = parked();
+
+	check_waits(sb, 2, false);
+	cr_assert(sb->agent && sb->agent->held, "nobody pings a guest that is stopped");
+	drain();
+	finish();
+}
+
+Test(pool, claimed)
+{
+	m->settings.parked_min = 0;
+	m->settings.parked_max = 1;
+	claim(parked(), CREATE_PARKED);
 	drain();
 	finish();
 }
@@ -158,25 +223,15 @@ Test(pool, claimed)
 /* A burst larger than the pool: who comes too late is forked; then as many are kept as were asked for at once */
 Test(pool, demand)
 {
-	struct fake_wait w[4];
-	struct sandbox *sb[4];
-	unsigned int by_path[CREATE_PATH_MAX] = { 0 };
+	struct sandbox *sb[BURST];
+	unsigned int by_path[CREATE_PATH_MAX];
 
-	for (int i = 0; i < 4; i++)
-		sb[i] = fake_create(m, &w[i], 300);
-	settle();
-	for (int i = 0; i < 4; i++) {
-		cr_assert_eq(w[i].fault, FAULT_NONE);
-		fake_assert_running(sb[i]);
-		by_path[sb[i]->path]++;
-	}
+	burst(sb, by_path);
 	cr_assert_eq(by_path[CREATE_PARKED], 2);
 	cr_assert_eq(by_path[CREATE_FORK], 2);
 	kick();
 	cr_assert_eq(pool_count(m, NULL, false), 3, "parked_max");
-	for (int i = 0; i < 4; i++)
-		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
-	settle();
+	end_all(sb);
 	/* A long time without demand */
 	snap()->demand_usec = 0;
 	kick();
@@ -186,40 +241,14 @@ Test(pool, demand)
 	finish();
 }
 
-/* Whatever fails while one is claimed: its user's sandbox boots, and a twin is never served */
-static void fail_one(unsigned int k, bool applied)
-{
-	struct fake_wait w;
-	struct sandbox *sb;
-
-	kick();
-	cr_assert_geq(pool_count(m, NULL, false), 1);
-	snap()->state = MEMSNAP_READY;
-	snap()->distrust = 0;
-	m->settings.parked_max = 1;
-	fake_script();
-	fake.fail_at = k;
-	fake.fail_error = -EIO;
-	fake.fail_applied = applied;
-	sb = fake_create(m, &w, 300);
-	m->settings.parked_max = 3;
-	settle();
-	cr_assert_eq(w.calls, 1);
-	cr_assert_eq(w.fault, FAULT_NONE, "operation %u (%d): %s", k, fake.failed_op, w.detail);
-	fake_assert_running(sb);
-	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
-	settle();
-	cr_assert_eq(sb->held, 0);
-	cr_assert_eq(m->n_live, 0);
-}
-
 Test(pool, whatever_fails_it_boots)
 {
-	for (unsigned int k = 1; k <= 5; k++) {
-		fail_one(k, false);
-		fail_one(k, true);
+	for (unsigned int k = 2; k <= 11; k++) {
+		kick();
+		cr_assert_geq(pool_count(m, NULL, false), 1);
+		m->pool_not_before = (uint64_t)-1;	/* nobody else does anything meanwhile */
+		fail_claim(k / 2, k % 2);
 	}
-	fake_script();
 	drain();
 	finish();
 }
@@ -227,40 +256,16 @@ Test(pool, whatever_fails_it_boots)
 /* Started ahead: there is a domain in its scope behind closed rules, and not one instruction has run */
 Test(pool, prestarted)
 {
-	struct fake_wait w;
 	struct sandbox *sb;
-	char id[SANDBOX_ID_MAX];
 
 	prestart(2);
-	cr_assert_eq(pool_count(m, NULL, false), 0);
-	cr_assert_eq(pool_count(m, snap()->template, true), 2);
-	cr_assert_eq(m->n_live, 0);
-	cr_assert_eq(m->n_booting, 0);
 	sb = parked();
+	check_waits(sb, 2, true);
 	cr_assert_null(sb->agent, "nobody is waited for");
 	cr_assert_eq(guest.n_agents, 0);
-	cr_assert_not(fake_find(FAKE_DOMAIN, sb->id)->running);
-	cr_assert_not_null(fake_find(FAKE_UNIT, sb->unit));
-	cr_assert_not_null(fake_find(FAKE_CHAIN, ident_short(sb->id)));
-	snprintf(id, sizeof(id), "%s", sb->id);
 	m->settings.prestarted_min = 0;
 	m->settings.prestarted_max = 1;
-	fake_script();
-	sb = fake_create(m, &w, 300);
-	cr_assert_str_eq(sb->id, id);
-	cr_assert_eq(m->n_live, 1);
-	settle();
-	cr_assert_eq(w.fault, FAULT_NONE, "%s", w.detail);
-	fake_assert_running(sb);
-	cr_assert_eq(sb->path, CREATE_PRESTARTED);
-	cr_assert_eq(sb->role, SANDBOX_FOR_USER);
-	cr_assert_eq(fake.counts[FAKE_IDENTITY], 1, "it is told who it is, once");
-	cr_assert_eq(fake.counts[FAKE_RULES_CLOSE], 1, "its own rules");
-	cr_assert_eq(fake.counts[FAKE_DOMAIN_FORK], 0);
-	cr_assert_eq(fake.counts[FAKE_SCOPE_WEIGHT], 1);
-	cr_assert_eq(m->creates.by_path[CREATE_PRESTARTED], 1);
-	sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
-	settle();
+	claim(sb, CREATE_PRESTARTED);
 	drain();
 	finish();
 }
@@ -268,9 +273,8 @@ Test(pool, prestarted)
 /* Parked ones first, then prestarted ones, then forks; what the first do not cover is kept as the second */
 Test(pool, prestarted_second)
 {
-	struct fake_wait w[4];
-	struct sandbox *sb[4];
-	unsigned int by_path[CREATE_PATH_MAX] = { 0 };
+	struct sandbox *sb[BURST];
+	unsigned int by_path[CREATE_PATH_MAX];
 
 	m->settings.parked_min = m->settings.parked_max = m->settings.prestarted_min = 1;
 	m->settings.prestarted_max = 2;
@@ -279,55 +283,26 @@ Test(pool, prestarted_second)
 	kick();
 	cr_assert_eq(pool_count(m, NULL, false), 1);
 	cr_assert_eq(pool_count(m, NULL, true), 1);
-	for (int i = 0; i < 4; i++)
-		sb[i] = fake_create(m, &w[i], 300);
-	settle();
-	for (int i = 0; i < 4; i++) {
-		cr_assert_eq(w[i].fault, FAULT_NONE);
-		fake_assert_running(sb[i]);
-		by_path[sb[i]->path]++;
-	}
+	burst(sb, by_path);
 	cr_assert_eq(by_path[CREATE_PARKED], 1);
 	cr_assert_eq(by_path[CREATE_PRESTARTED], 1);
 	cr_assert_eq(by_path[CREATE_FORK], 2);
 	kick();
 	cr_assert_eq(pool_count(m, NULL, false), 1, "parked_max");
 	cr_assert_eq(pool_count(m, NULL, true), 2, "prestarted_max");
-	for (int i = 0; i < 4; i++)
-		sandbox_destroy(sb[i], SANDBOX_END_REQUEST, NULL, NULL);
-	settle();
+	end_all(sb);
 	drain();
 	finish();
 }
 
-/* Whatever fails while one is claimed: it boots */
-Test(pool, prestarted_that_fails_boots)
+Test(pool, whatever_fails_a_prestarted_one_boots)
 {
-	for (unsigned int k = 1; k <= 10; k++) {
-		struct fake_wait w;
-		struct sandbox *sb;
-
-		snap()->state = MEMSNAP_READY;
-		snap()->distrust = 0;
+	for (unsigned int k = 2; k <= 11; k++) {
 		prestart(1);
 		cr_assert_eq(pool_count(m, NULL, true), 1);
 		m->settings.prestarted_min = 0;
 		m->pool_not_before = (uint64_t)-1;
-		fake_script();
-		fake.fail_at = (k + 1) / 2;
-		fake.fail_error = -EIO;
-		fake.fail_applied = k % 2;
-		sb = fake_create(m, &w, 300);
-		settle();
-		cr_assert_eq(w.calls, 1);
-		cr_assert_eq(w.fault, FAULT_NONE, "operation %u (%d): %s", (k + 1) / 2, fake.failed_op, w.detail);
-		cr_assert_neq(fake.failed_op, FAKE_OP_MAX, "operation %u was never asked for", (k + 1) / 2);
-		fake_assert_running(sb);
-		fake_script();
-		sandbox_destroy(sb, SANDBOX_END_REQUEST, NULL, NULL);
-		settle();
-		cr_assert_eq(sb->held, 0);
-		cr_assert_eq(m->n_live, 0);
+		fail_claim(k / 2, k % 2);
 	}
 	drain();
 	finish();
