@@ -426,6 +426,7 @@ static int bulk(char **argv)
 		} else if (at >= began) {
 			warm = true;
 			began = at;
+			until = at + seconds * 0.8e6;
 		}
 	}
 	printf("{\"persec\":%.0f}\n", bytes / (at - began) * 1e6);
