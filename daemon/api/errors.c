@@ -107,6 +107,8 @@ char *api_fault_text(enum fault fault, const char *detail)
 
 	if (!place)
 		return strdup(s);
+	if (!detail && place - s >= 2 && place[-2] == ':')
+		return str_format("%.*s%s", (int)(place - s) - 2, s, place + 2);
 	safe = str_escape(detail ?: "no detail", strlen(detail ?: "no detail"), 400);
 	if (!safe)
 		return NULL;

@@ -37,7 +37,7 @@ static bool in_memory(const struct sandbox *sb)
 	case SANDBOX_PAUSED:
 		return !sb->on_disk || sb->moving == SANDBOX_MOVE_RESUMING;
 	default:
-		return sb->held & HELD_DOMAIN;
+		return sb->held & HELD_DOMAIN && !sb->scope_empty;
 	}
 }
 

@@ -13,6 +13,7 @@
  */
 #include <string.h>
 
+#include "core/bootqueue.h"
 #include "core/console.h"
 #include "core/disk.h"
 #include "core/egress.h"
@@ -187,8 +188,12 @@ static void scope_gone(void *userdata, int error, const char *message)
 	struct sandbox *sb = userdata;
 
 	part_gone(sb, HELD_SCOPE, error, "scope", message);
-	if (error == 0)
+	if (error == 0) {
+		/* Its memory is free, also for who waits for it */
+		sb->scope_empty = true;
+		boot_queue_wake(sb->manager);
 		sandbox_wake(&sb->destroy_waiters, FAULT_NONE, NULL);
+	}
 	destroy_domain(sb);
 	first_half_join(sb);
 }

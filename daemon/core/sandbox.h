@@ -188,6 +188,7 @@ struct sandbox {
 	uint64_t oom_usec;		/* monotonic: the guest ran out of memory */
 	sd_event_source *end_timer;	/* ends.c: waits for libvirt's word */
 	bool destroying;
+	bool scope_empty;		/* killed, and no process of it is left; destroy.c */
 	bool boot_slot;			/* holds one of boots_at_once */
 	struct list boot_link;		/* waits for one */
 	uint64_t no_room_usec;		/* monotonic: waits for memory since; 0 = does not */

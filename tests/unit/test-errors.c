@@ -66,6 +66,9 @@ Test(errors, seed_texts)
 
 Test(errors, no_detail)
 {
+	_cleanup_free_ char *memory = api_fault_text(FAULT_NO_MEMORY, NULL);
+
+	cr_assert_str_eq(memory, "The host has no memory for this sandbox; kill one, or try again later.");
 	for (int f = FAULT_NONE + 1; f < FAULT_MAX; f++) {
 		_cleanup_free_ char *text = api_fault_text((enum fault)f, NULL);
 		_cleanup_free_ char *empty = api_fault_text((enum fault)f, "");

@@ -272,8 +272,8 @@ Test(lifecycle, a_failed_removal_is_not_tried_again_on_the_spot)
 /* libvirt is asked when the scope is empty; when it does not answer, who waits is answered all the same */
 Test(lifecycle, a_kill_does_not_wait_for_libvirt)
 {
-	struct fake_wait w;
-	struct sandbox *sb = NULL;
+	struct fake_wait w, created;
+	struct sandbox *sb = NULL, *next;
 	bool found = false;
 
 	for (unsigned int k = 1; k <= 7 && !found; k++) {
@@ -294,10 +294,20 @@ Test(lifecycle, a_kill_does_not_wait_for_libvirt)
 	cr_assert_eq(w.calls, 1);
 	cr_assert_eq(w.fault, FAULT_NONE);
 	cr_assert(sb->held & HELD_DOMAIN);
+	/* Nor does who takes its place: with the scope its memory is free */
+	m->settings.memory_max = 400ull << 20;
+	next = fake_create(m, &created, 300);
+	fake_turn();
+	fake_turn();
+	cr_assert(next->boot_slot);
+	m->settings.memory_max = 0;
 	fake_release();
 	fake_settle();
 	cr_assert_eq(sb->held, 0);
 	cr_assert_eq(w.calls, 1);
+	cr_assert_eq(created.fault, FAULT_NONE);
+	sandbox_destroy(next, SANDBOX_END_REQUEST, NULL, NULL);
+	fake_settle();
 	fake_assert_empty();
 	finish();
 }
