@@ -5,6 +5,10 @@
  * While the daemon runs it hears of the elapsed timer by the unit's removal (RemainAfterElapse is off) and acts. While it
  * does not run, the service wants declawd.service, which thereby starts, and recovery ends what is overdue. The timer
  * says *when to look*; whether something is due is decided by deadline_usec alone.
+ *
+ * Starting takes systemd and the daemon 100 to 300 ms, which would be the lateness of a deadline. So a daemon that is
+ * stopped leaves one more timer, declaw-expire@next.timer, which starts it somewhat before the first of them; for one that crashed
+ * Restart= does that.
  */
 #include <syslog.h>
 
@@ -13,6 +17,10 @@
 #include "core/tier.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+#define WAKE_AHEAD_USEC USEC_PER_SEC
+/* Not while it is still being stopped: the start would take the place of the stop */
+#define WAKE_LEAST_USEC (200 * USEC_PER_MSEC)
 
 static void timer_set(void *userdata, int error, const char *message)
 {
@@ -100,4 +108,32 @@ enum fault sandbox_set_timeout(struct sandbox *sb, uint64_t seconds)
 	sandbox_arm_deadline(sb);
 	sandbox_save(sb);
 	return FAULT_NONE;
+}
+
+void deadlines_wake_later(struct manager *m, bus_done_fn fn, void *userdata)
+{
+	const struct sandbox *sb;
+	uint64_t first = UINT64_MAX, now = clock_realtime();
+	struct bus_timer_spec spec = { .unit = WAKE_TIMER, .description = "Start of declawd for a deadline of a sandbox" };
+
+	list_foreach(&m->sandboxes, sb, struct sandbox, link)
+		if (sb->state == SANDBOX_RUNNING && sb->deadline_usec)
+			first = MIN_OF(first, sb->deadline_usec);
+	if (first == UINT64_MAX) {
+		fn(userdata, 0, NULL);
+		return;
+	}
+	spec.after_usec = MAX_OF(first > now + WAKE_AHEAD_USEC ? first - now - WAKE_AHEAD_USEC : 0, WAKE_LEAST_USEC);
+	bus_timer_set(m->bus, &spec, fn, userdata);
+}
+
+static void wake_cleared(void *userdata _unused_, int error, const char *message)
+{
+	if (error < 0)
+		log_full(LOG_WARNING, NULL, NULL, error, __FILE__, __LINE__, "%s stays: %s: %m", WAKE_TIMER, message ?: "");
+}
+
+void deadlines_awake(struct manager *m)
+{
+	bus_timer_clear(m->bus, WAKE_TIMER, wake_cleared, m);
 }

@@ -165,6 +165,7 @@ void manager_recovered(struct manager *m)
 	if (m->recovered)
 		return;
 	m->recovered = true;
+	deadlines_awake(m);
 	accel_decide(m, on_accel);
 }
 

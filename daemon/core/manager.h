@@ -142,6 +142,7 @@ void recover_run(struct manager *m);
 
 #define SCOPE_FORMAT "declaw-%s.scope"
 #define TIMER_FORMAT "declaw-expire@%s.timer"
+#define WAKE_TIMER "declaw-expire@next.timer"
 /* The sandbox id in the name of a scope or timer of ours; false: it is none. */
 bool unit_sandbox_id(const char *unit, char ret[SANDBOX_ID_MAX]);
 
@@ -152,6 +153,10 @@ void sandbox_arm_deadline_in(struct sandbox *sb, uint64_t least_usec);
 /* A new run begins: the deadline from the timeout. */
 void sandbox_begin_window(struct sandbox *sb, uint64_t now);
 void sandbox_deadline_elapsed(struct sandbox *sb);
+/* The daemon is about to end: systemd starts it again shortly before the first deadline. fn is called when that is arranged. */
+void deadlines_wake_later(struct manager *m, bus_done_fn fn, void *userdata);
+/* It is up. */
+void deadlines_awake(struct manager *m);
 /* From now; 0 = none. FAULT_TIER_DURATION changes nothing. */
 enum fault sandbox_set_timeout(struct sandbox *sb, uint64_t seconds);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon is asked to stop. Sandboxes outlive it, unless the machine goes down too (systemd has a job for
+ * The daemon is asked to stop. Sandboxes outlive it (their deadlines too: deadline.c), unless the machine goes down too (systemd has a job for
  * shutdown.target): then those that are paused in memory go to disk first. Their scopes are ordered before
  * declawd.service, so systemd stops no QEMU before this is through.
  */
@@ -42,13 +42,29 @@ static int on_check(sd_event_source *s, uint64_t usec _unused_, void *userdata)
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
+static void wake_arranged(void *userdata, int error, const char *message)
+{
+	struct manager *m = userdata;
+
+	if (m->stopping)
+		return;
+	if (error < 0)
+		log_full(LOG_WARNING, NULL, NULL, error, __FILE__, __LINE__, "Nothing starts declawd ahead of the next deadline: %s: %m",
+			 message ?: "");
+	sd_event_exit(m->event, 0);
+}
+
 static void have_jobs(void *userdata, int error, const struct bus_unit *v, size_t n)
 {
 	struct manager *m = userdata;
 
 	if (m->stopping)
 		return;
-	if (error < 0 || n == 0 || !v[0].job || !virt_is_connected(m->virt)) {
+	if (error < 0 || n == 0 || !v[0].job) {
+		deadlines_wake_later(m, wake_arranged, m);
+		return;
+	}
+	if (!virt_is_connected(m->virt)) {
 		sd_event_exit(m->event, 0);
 		return;
 	}

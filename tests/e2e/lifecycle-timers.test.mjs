@@ -12,15 +12,19 @@ import { killAll, until } from './lib/sandbox.mjs';
 const create = async (json = {}) => assertOk(await post('/sandboxes', json), 201).sandbox_id;
 const state = async (id) => (await get(`/sandboxes/${id}`)).json;
 
+const timers = () => hostOut('systemctl', 'list-timers', '--all', '--no-legend');
+
 test('timeout: killed on time, also while the daemon is stopped', { timeout: 60_000 }, async () => {
 	const id = await create({ timeout: 600 });
 
 	assertOk(await patch(`/sandboxes/${id}/timeout`, { timeout: 5 }));
-	assert.match(await hostOut('systemctl', 'list-timers', '--all', '--no-legend'), new RegExp(`declaw-expire@${id}.timer`));
+	assert.match(await timers(), new RegExp(`declaw-expire@${id}.timer`));
 
 	const due = assertTimestamp((await state(id)).end_at);
 
 	await hostOut('systemctl', 'stop', 'declawd.service');
+	// Started ahead of it by a timer of its own
+	assert.match(await timers(), /declaw-expire@next\.timer/);
 	assert.ok(Date.now() < due, 'stopped before the deadline');
 	await until('the timer wakes the daemon and it acts', async () =>
 		(await state(id).catch(() => null))?.state === 'killed', 20_000);
@@ -31,6 +35,7 @@ test('timeout: killed on time, also while the daemon is stopped', { timeout: 60_
 	assert.ok(assertTimestamp(end) >= due - 20, 'not early');
 	// How exactly is what tests/figures measures; this machine may be busy
 	assert.ok(assertTimestamp(end) - due < 10_000, `late by ${assertTimestamp(end) - due} ms`);
+	await until('nothing is to start it any more', async () => !/declaw-expire@next\.timer/.test(await timers()), 10_000);
 	await assertGone(id);
 });
 

@@ -44,6 +44,14 @@ static void assert_due_in(const struct sandbox *sb, uint64_t seconds)
 	cr_assert_gt(after, (seconds - 1) * USEC_PER_SEC);
 }
 
+static unsigned int n_arranged;
+
+static void arranged(void *userdata _unused_, int error, const char *message _unused_)
+{
+	cr_assert_eq(error, 0);
+	n_arranged++;
+}
+
 static void sweep(void)
 {
 	cr_assert_geq(sd_event_source_set_time(m->sweep_timer, 1), 0);
@@ -163,5 +171,47 @@ Test(deadline, is_kept_over_a_restart)
 	cr_assert_eq(sb->options.timeout_sec, 1234);
 	cr_assert_leq(timer_of(sb)->after_usec, 1234 * USEC_PER_SEC);
 	cr_assert_eq(sb->state, SANDBOX_RUNNING, "the old timer's end is no deadline");
+	finish();
+}
+
+/* A daemon that is stopped leaves word to be started ahead of the first deadline, and takes it back when it is up */
+Test(deadline, wakes_the_daemon)
+{
+	struct sandbox *first = fake_running(m), *second = fake_running(m);
+	const struct fake_thing *wake;
+
+	sandbox_set_timeout(first, 100);
+	sandbox_set_timeout(second, 50);
+	fake_settle();
+	deadlines_wake_later(m, arranged, NULL);
+	fake_settle();
+	wake = fake_find(FAKE_UNIT, "declaw-expire@next.timer");
+	cr_assert_not_null(wake);
+	cr_assert_leq(wake->after_usec, 49 * USEC_PER_SEC);
+	cr_assert_gt(wake->after_usec, 48 * USEC_PER_SEC);
+	cr_assert_eq(second->state, SANDBOX_RUNNING);
+	manager_free(m);
+	m = fake_manager(NULL);
+	cr_assert_null(fake_find(FAKE_UNIT, "declaw-expire@next.timer"));
+	finish();
+}
+
+/* Nothing is due, or right now: then no sooner than the stop takes */
+Test(deadline, wakes_it_not_at_once)
+{
+	struct sandbox *sb = fake_running(m);
+
+	sandbox_set_timeout(sb, 0);
+	fake_settle();
+	deadlines_wake_later(m, arranged, NULL);
+	fake_settle();
+	cr_assert_null(fake_find(FAKE_UNIT, "declaw-expire@next.timer"));
+	sb->deadline_usec = clock_realtime() - 1;
+	deadlines_wake_later(m, arranged, NULL);
+	fake_settle();
+	cr_assert_eq(fake_find(FAKE_UNIT, "declaw-expire@next.timer")->after_usec, 200 * USEC_PER_MSEC);
+	cr_assert_eq(n_arranged, 2);
+	bus_timer_clear(m->bus, "declaw-expire@next.timer", arranged, NULL);
+	fake_settle();
 	finish();
 }

@@ -58,7 +58,7 @@ async function stoppedDaemon(f, n) {
 		}, 20_000);
 		late.push(Date.parse((await stateOf(id)).end_at) - due);
 	}
-	f.row('deadline to killed sandbox, declawd stopped at that moment, p99', n, quantile(late, 0.99), 'ms', `<= ${f.time(250)}`);
+	f.row('deadline to killed sandbox, declawd stopped seconds before, p99', n, quantile(late, 0.99), 'ms', `<= ${f.time(250)}`);
 	await f.noStrays('deadlines', n);
 }
 
