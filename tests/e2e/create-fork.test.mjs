@@ -15,13 +15,13 @@ const pathOf = async (sbx) => assertOk(await get(`/sandboxes/${sbx.sandboxId}`))
 
 before(() => forkable('base', 'python'), { timeout: 200_000 });
 
-test('ten clones: every item of their identity is distinct, and the clock is the host\'s', { timeout: 300_000 }, async (t) => {
+test('six clones: every item of their identity is distinct, and the clock is the host\'s', { timeout: 300_000 }, async (t) => {
 	const seen = new Map();
 	const made = [];
 	const offs = [];
 
 	try {
-		for (let i = 0; i < 10; i++) {
+		for (let i = 0; i < 6; i++) {
 			const sbx = await Sandbox.create({ template: 'base', timeout: 600 });
 
 			made.push(sbx.sandboxId);
@@ -39,7 +39,7 @@ test('ten clones: every item of their identity is distinct, and the clock is the
 			offs.push(Math.max(0, Math.abs(offset) - error));
 		}
 		// A machine too busy to answer within 10 ms cannot tell the time any better either
-		assert.ok(offs.filter((ms) => ms <= 10).length >= 7 && Math.max(...offs) < 200, `clocks are off by ${offs} ms`);
+		assert.ok(offs.filter((ms) => ms <= 10).length >= 4 && Math.max(...offs) < 200, `clocks are off by ${offs} ms`);
 	} finally {
 		await killAll(made);
 	}
