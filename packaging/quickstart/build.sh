@@ -30,18 +30,21 @@ build() {
 # The product, as make installs it, in a directory that a host is given.
 product_tree() { printf '%s/tree\n' "$base"; }
 
+# Kind and arguments of the build that is installed. `quickstart test` makes its own: the one that it tests.
+product=(product)
+
 build_product() {
 	local tree
 	tree=$(product_tree)
-	build product || return 1
+	build "${product[@]}" || return 1
 	rm -rf "$tree.new"
-	make -C "$(build_dir product)" install DESTDIR="$tree.new" || return 1
+	make -C "$(build_dir "${product[0]}")" install DESTDIR="$tree.new" || return 1
 	rm -rf "$tree" && mv "$tree.new" "$tree"
 }
 
 images_dir() { printf '%s/images\n' "$base"; }
 
-agent_path() { printf '%s/declaw-agent\n' "$(build_dir product)"; }
+agent_path() { printf '%s/declaw-agent\n' "$(build_dir "${product[0]}")"; }
 
 build_images() {
 	[ -x "$(agent_path)" ] || { echo "no agent at $(agent_path)"; return 1; }

@@ -95,7 +95,7 @@ run_tests() {
 	local from=$SECONDS
 	runner "scripts" '^shellcheck: ' lint_scripts
 	runner "layers" '^layers: ' check_layers
-	runner "unit and protocol tests, gcc" '^gcc: ' check_in gcc CC=gcc --enable-werror
+	runner "unit and protocol tests, gcc" '^gcc: ' check_in "${product[@]}"
 	# What is sanitized is not optimized: it is compiled in a third of the time, and nothing is optimized away
 	runner "unit and protocol tests, clang with sanitizers" '^asan: ' check_in asan CC=clang \
 		--enable-sanitizers CFLAGS="-g1 -O0" LDFLAGS=-fuse-ld=lld
