@@ -53,7 +53,7 @@ uint64_t fixture_now(void);		/* monotonic, microseconds */
 /* Runs the loop until cond holds; fails the test after ten seconds. */
 #define AWAIT(f, cond)										\
 	do {											\
-		uint64_t _end = fixture_now() + 10 * 1000000;					\
+		uint64_t _end = fixture_now() + 25 * 1000000;					\
 		while (!(cond)) {								\
 			cr_assert_lt(fixture_now(), _end, "still waiting for: %s", #cond);	\
 			cr_assert_geq(sd_event_run((f)->event, 1000000), 0);			\
