@@ -266,7 +266,38 @@ static int split(const struct elems *v, struct elems *forever, struct elems *unt
 	return r;
 }
 
-static int plan_set(struct step *s, struct elems *gone, struct elems *want)
+static int put_count(struct applied *a, const char *tap, uint32_t mark, uint64_t packets, uint64_t bytes, struct elems *want)
+{
+	uint64_t before, bytes_before;
+	struct elem e;
+
+	elem_fill(&e, NFT_COUNTS, &(struct elem_fields){ .tap = tap, .mark = mark });
+	if (nftset_count(a->nft, &e, &before, &bytes_before) < 0)
+		before = bytes_before = 0;
+	e.seconds = RULESET_COUNT_LIFE;
+	e.packets = packets + before;
+	e.bytes = bytes + bytes_before;
+	return elems_add(want, &e);
+}
+
+/* What the elements of the old policy have counted is not lost with them; a packet between this and the change may be. */
+static int keep_counts(struct applied *a, const struct has *old, struct elems *want)
+{
+	uint64_t packets, bytes;
+	char tap[20];
+	int r = 0;
+
+	snprintf(tap, sizeof(tap), RULESET_TAP_PREFIX "%s", old->id);
+	for (size_t i = 0; r == 0 && i < old->elems.n; i++) {
+		uint32_t mark = ruleset_counted(old->elems.v[i].set);
+
+		if (mark && nftset_count(a->nft, &old->elems.v[i], &packets, &bytes) == 0 && packets > 0)
+			r = put_count(a, tap, mark, packets, bytes, want);
+	}
+	return r;
+}
+
+static int plan_set(struct applied *a, struct step *s, struct elems *gone, struct elems *want)
 {
 	int r = 0;
 
@@ -284,6 +315,8 @@ static int plan_set(struct step *s, struct elems *gone, struct elems *want)
 		r = elems_minus(&s->old->elems, &s->change->want, gone);
 	if (r == 0 && s->old)
 		r = elems_minus(&s->old->pins, &s->change->want, gone);
+	if (r == 0 && s->old)
+		r = keep_counts(a, s->old, want);
 	if (r == 0)
 		r = elems_add_all(want, &s->change->want);
 	return r < 0 ? r : split(&s->change->want, &s->new->elems, &s->new->pins);
@@ -337,7 +370,7 @@ static int plan(struct applied *a, struct step *s, struct elems *gone, struct el
 	s->old = map_get(a->by_id, s->change->id);
 	if (s->change->kind == CHANGE_REMOVE)
 		return plan_remove(s, gone);
-	r = s->change->kind == CHANGE_PIN ? plan_pin(s, want) : plan_set(s, gone, want);
+	r = s->change->kind == CHANGE_PIN ? plan_pin(s, want) : plan_set(a, s, gone, want);
 	/* all that can fail is done before the kernel is told */
 	if (r == 0 && !s->old) {
 		r = remember(a, s->new);
@@ -486,20 +519,38 @@ static int rows_sets(json_object *rows, const struct elems *v)
 	return r;
 }
 
-static int rows_counts(struct applied *a, json_object *rows, const char *id)
+/* What elements of its own count of a verdict, on top of *packets and *bytes */
+static int add_counted(struct applied *a, const struct has *h, uint32_t mark, uint64_t *packets, uint64_t *bytes)
+{
+	uint64_t p, b;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < h->elems.n; i++) {
+		if (ruleset_counted(h->elems.v[i].set) != mark)
+			continue;
+		r = nftset_count(a->nft, &h->elems.v[i], &p, &b);
+		*packets += p;
+		*bytes += b;
+	}
+	return r == -ENOENT ? 0 : r;
+}
+
+static int rows_counts(struct applied *a, json_object *rows, const struct has *h)
 {
 	_cleanup_elems_ struct elems v = { 0 };
 	char tap[20];
 	int r;
 
-	snprintf(tap, sizeof(tap), RULESET_TAP_PREFIX "%s", id);
+	snprintf(tap, sizeof(tap), RULESET_TAP_PREFIX "%s", h->id);
 	r = ruleset_counts(tap, &v);
 	for (size_t i = 0; r == 0 && i < v.n; i++) {
 		uint64_t packets, bytes;
 		json_object *o;
 
 		r = nftset_count(a->nft, &v.v[i], &packets, &bytes);
-		if (r < 0 && r != -ENOENT)
+		if (r == 0 || r == -ENOENT)
+			r = add_counted(a, h, ruleset_verdicts[i].mark, &packets, &bytes);
+		if (r < 0)
 			return r;
 		o = row(rows, "counter", ruleset_verdicts[i].name);
 		r = o ? json_put_int(o, "packets", (int64_t)packets) : -ENOMEM;
@@ -527,7 +578,7 @@ int applied_show(struct applied *a, const char *id, char **ret)
 	if (r == 0)
 		r = rows_sets(rows, &pins);
 	if (r == 0)
-		r = rows_counts(a, rows, id);
+		r = rows_counts(a, rows, h);
 	*ret = r == 0 ? strdup(json_text(root, NULL)) : NULL;
 	return r < 0 ? r : *ret ? 0 : -ENOMEM;
 }

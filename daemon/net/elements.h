@@ -29,7 +29,8 @@ enum nft_set {
 	NFT_DENY24,
 	NFT_DENY32,
 	NFT_EPOCHS,
-	NFT_FORWARDS,
+	NFT_SENDS,
+	NFT_HEARS,
 	NFT_PROXIES,
 	NFT_PINS,
 	NFT_COUNTS,
@@ -42,6 +43,7 @@ enum nft_set {
 struct elem {
 	enum nft_set set;
 	uint32_t seconds;		/* its life; 0 = for good */
+	uint64_t packets, bytes;	/* what it begins to count with */
 	uint8_t key[ELEM_KEY_MAX];	/* and the value, of a map's; zeroes behind */
 };
 

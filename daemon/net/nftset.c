@@ -12,7 +12,7 @@
 
 #define TABLE "declaw"
 #define CHUNK 400u		/* elements of one message: all of them are one attribute, 64 KiB at most */
-#define ELEM_BYTES 80u		/* more than one takes */
+#define ELEM_BYTES 144u		/* more than one takes, with a counter */
 #define MESSAGE_BYTES 128u	/* more than what is around them takes */
 #define ANSWER_BYTES 65536u
 #define TRIES 16
@@ -76,6 +76,18 @@ static struct nftnl_set *set_of(enum nft_set set)
 	return s;
 }
 
+static int set_count(struct nftnl_set_elem *n, const struct elem *e)
+{
+	struct nftnl_expr *count = nftnl_expr_alloc("counter");
+
+	if (!count)
+		return -ENOMEM;
+	nftnl_expr_set_u64(count, NFTNL_EXPR_CTR_PACKETS, e->packets);
+	nftnl_expr_set_u64(count, NFTNL_EXPR_CTR_BYTES, e->bytes);
+	nftnl_set_elem_add_expr(n, count);
+	return 0;
+}
+
 static int set_add(struct nftnl_set *s, const struct elem *e, bool lives)
 {
 	struct nftnl_set_elem *n = nftnl_set_elem_alloc();
@@ -90,7 +102,7 @@ static int set_add(struct nftnl_set *s, const struct elem *e, bool lives)
 		return -ENOMEM;
 	if (lives && e->seconds)
 		nftnl_set_elem_set_u64(n, NFTNL_SET_ELEM_TIMEOUT, e->seconds * 1000ull);
-	return 0;
+	return lives && e->packets ? set_count(n, e) : 0;
 }
 
 /* n elements of one set */

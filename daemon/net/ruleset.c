@@ -17,9 +17,12 @@
 #include "policy/policy.h"
 #include "util/str.h"
 
+#define RULESET_MARK_FORWARDED 0xdec10001u
+#define RULESET_MARK_ANSWERED 0xdec10020u
+
 /* What nft/declaw-base.nft does with a packet, as it says it by marks */
 const struct ruleset_verdict ruleset_verdicts[] = {
-	{ 0xdec10001, "forwarded" },
+	{ RULESET_MARK_FORWARDED, "forwarded" },
 	{ 0xdec10002, "proxied" },
 	{ 0xdec10003, "resolver" },
 	{ 0xdec10010, "ipv6" },
@@ -30,7 +33,7 @@ const struct ruleset_verdict ruleset_verdicts[] = {
 	{ 0xdec10015, "never" },
 	{ 0xdec10016, "private" },
 	{ 0xdec10017, "denied" },
-	{ 0xdec10020, "answered" },
+	{ RULESET_MARK_ANSWERED, "answered" },
 	{ 0xdec10021, "silenced" },
 	{ 0, NULL },
 };
@@ -220,7 +223,9 @@ static int put_policy(struct elems *v, const struct elem_fields *f, const struct
 	if (r == 0)
 		r = put_mark(v, NFT_EPOCHS, *f, RULESET_EPOCH(epoch));
 	if (r == 0 && forwards)
-		r = put_mark(v, NFT_FORWARDS, *f, RULESET_EPOCH(epoch) | RULESET_FORWARDED);
+		r = put_mark(v, NFT_SENDS, *f, RULESET_EPOCH(epoch) | RULESET_FORWARDED);
+	if (r == 0 && forwards)
+		r = put_mark(v, NFT_HEARS, *f, RULESET_EPOCH(epoch) | RULESET_FORWARDED);
 	if (r == 0 && names)
 		r = put_mark(v, NFT_PROXIES, *f, RULESET_EPOCH(epoch) | RULESET_PROXIED);
 	return r;
@@ -274,6 +279,11 @@ int ruleset_counts(const char *tap, struct elems *ret)
 	for (const struct ruleset_verdict *v = ruleset_verdicts; r == 0 && v->mark; v++)
 		r = put(ret, NFT_COUNTS, &(struct elem_fields){ .tap = tap, .mark = v->mark });
 	return r;
+}
+
+uint32_t ruleset_counted(enum nft_set set)
+{
+	return set == NFT_SENDS ? RULESET_MARK_FORWARDED : set == NFT_HEARS ? RULESET_MARK_ANSWERED : 0;
 }
 
 int ruleset_teardown(char **ret)

@@ -21,6 +21,7 @@ struct policy;
 #define RULESET_ID_MAX 12u		/* of a short id: the interface's name has 15 */
 #define RULESET_PIECES_MAX 16384u	/* that a policy's ranges are cut into */
 #define RULESET_PINS_MAX 4096u		/* of one sandbox */
+#define RULESET_COUNT_LIFE 604800u	/* seconds: as `counts` says in the base */
 
 /* A connection's mark: the number of the policy by which it was judged, and how */
 #define RULESET_EPOCH(n) ((n) & ~3u)
@@ -70,6 +71,8 @@ int ruleset_close(const char *short_id, const char *tap, struct elems *ret);
 int ruleset_pins(uint32_t addr, const struct firewall_pin *pins, size_t n, struct elems *ret);
 /* What the kernel made for it meanwhile */
 int ruleset_counts(const char *tap, struct elems *ret);
+/* The verdict that elements of a set count by themselves; 0: none */
+uint32_t ruleset_counted(enum nft_set set);
 bool ruleset_id_ok(const char *short_id);
 int ruleset_teardown(char **ret);
 

@@ -332,7 +332,7 @@ static void test_running(void)
 		ok(str_eq(what[0], later[i].what) && str_eq(what[1], what[0]) && str_eq(what[2], what[0]), "%s: %s, %s, %s",
 		   later[i].policy, what[0], what[1], what[2]);
 	}
-	marked = CMD("nft", "-a", "list", "set", "inet", "declaw", "forwards");
+	marked = CMD("nft", "-a", "list", "set", "inet", "declaw", "sends");
 	ok(marked && strstr(marked, GUEST), "by the mark of its connection");
 	q = p;
 	q.eth.ether_shost[5] = 8;
@@ -345,6 +345,30 @@ static void test_running(void)
 	ok(str_eq(became(&q), "malformed"), "a fragment goes nowhere");
 	firewall_sandbox_close(fw, ID, TAP, on_done, NULL);
 	ok(answer() == 0 && str_eq(became(&p), "unknown") && !arrives(packet), "closed in both directions");
+}
+
+/* What was counted stays counted, whatever policies come, each packet once */
+static void test_counts(void)
+{
+	static const char *const policies[] = { "{}", "{'allow_out':['203.0.113.0/24']}", "{'deny_out':['*']}", "{}" };
+	struct packet packet, p = packet_to("203.0.113.9", IPPROTO_UDP, 4001, 0);
+	long sent, heard;
+
+	ok(set_policy("{}") == 0 && leaves("203.0.113.9", &packet) && arrives(packet) && show(ID) == 0, "a question and an answer");
+	sent = count_of("forwarded");
+	heard = count_of("answered");
+	for (int i = 0; i < 4; i++) {
+		nic_send(guest, &p);
+		arrives(packet);
+	}
+	ok(show(ID) == 0 && count_of("forwarded") == sent + 4 && count_of("answered") == heard + 4, "%ld and %ld more, of four",
+	   count_of("forwarded") - sent, count_of("answered") - heard);
+	for (size_t i = 0; i < ELEMENTSOF(policies); i++)
+		ok(set_policy(policies[i]) == 0 && show(ID) == 0 && count_of("forwarded") == sent + 4 && count_of("answered") == heard + 4,
+		   "%s: as many: %ld, %ld", policies[i], count_of("forwarded") - sent, count_of("answered") - heard);
+	ok(str_eq(became(&p), "forwarded") && arrives(packet) && show(ID) == 0 && count_of("answered") == heard + 5, "and one more");
+	firewall_sandbox_close(fw, ID, TAP, on_done, NULL);
+	ok(answer() == 0 && show(ID) == 0 && count_of("forwarded") == sent + 5 && count_of("answered") == heard + 5, "closed: as many");
 }
 
 static bool world(void)
@@ -365,6 +389,7 @@ int main(void)
 	test_ended();
 	test_strangers();
 	test_running();
+	test_counts();
 	test_answers();
 	close(guest);
 	close(wan);
