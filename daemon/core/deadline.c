@@ -2,9 +2,10 @@
 /*
  * Deadlines are systemd timers, one per sandbox: declaw-expire@<id>.timer, which starts the service of that name.
  *
- * While the daemon runs it hears of the elapsed timer by the unit's removal (RemainAfterElapse is off) and acts. While it
- * does not run, the service wants declawd.service, which thereby starts, and recovery ends what is overdue. The timer
- * says *when to look*; whether something is due is decided by deadline_usec alone.
+ * While the daemon does not run, the service wants declawd.service, which thereby starts, and recovery ends what is
+ * overdue. While it runs it looks at its own clock, since systemd has more to do than to tell us (on a busy machine its
+ * word came up to 300 ms late), and once more when it hears of the elapsed timer by the unit's removal
+ * (RemainAfterElapse is off). Both say *when to look*; whether something is due is decided by deadline_usec alone.
  *
  * Starting takes systemd and the daemon 100 to 300 ms, which would be the lateness of a deadline. So a daemon that is
  * stopped leaves one more timer, declaw-expire@next.timer, which starts it somewhat before the first of them; for one that crashed
@@ -31,6 +32,19 @@ static void timer_set(void *userdata, int error, const char *message)
 	sandbox_unref(sb);
 }
 
+static int on_deadline(sd_event_source *s _unused_, uint64_t usec _unused_, void *userdata)
+{
+	sandbox_deadline_elapsed(userdata);
+	return 0;
+}
+
+static void look_in(struct sandbox *sb, uint64_t usec)
+{
+	sb->deadline_timer = sd_event_source_disable_unref(sb->deadline_timer);
+	if (sd_event_add_time_relative(sb->manager->event, &sb->deadline_timer, CLOCK_MONOTONIC, usec, USEC_PER_MSEC, on_deadline, sb) < 0)
+		log_sandbox(LOG_WARNING, sb->id, NULL, 0, "Only systemd knows when %s is due", sb->id);
+}
+
 void sandbox_arm_deadline(struct sandbox *sb)
 {
 	sandbox_arm_deadline_in(sb, 1);
@@ -46,6 +60,7 @@ void sandbox_arm_deadline_in(struct sandbox *sb, uint64_t least_usec)
 	if (!unit || !description)
 		return;
 	if (!sb->deadline_usec || sb->state != SANDBOX_RUNNING) {
+		sb->deadline_timer = sd_event_source_disable_unref(sb->deadline_timer);
 		if (sb->held & HELD_TIMER) {
 			sb->held &= ~(unsigned int)HELD_TIMER;
 			sandbox_ref(sb);
@@ -59,6 +74,7 @@ void sandbox_arm_deadline_in(struct sandbox *sb, uint64_t least_usec)
 		.after_usec = MAX_OF(sb->deadline_usec > now ? sb->deadline_usec - now : 0, least_usec),
 	};
 	sb->held |= HELD_TIMER;
+	look_in(sb, spec.after_usec);
 	sandbox_ref(sb);
 	bus_timer_set(sb->manager->bus, &spec, timer_set, sb);
 }

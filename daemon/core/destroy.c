@@ -255,6 +255,7 @@ void sandbox_destroy(struct sandbox *sb, enum sandbox_end end, sandbox_done_fn f
 	sb->destroying = true;
 	sb->end = end;
 	sb->end_timer = sd_event_source_disable_unref(sb->end_timer);
+	sb->deadline_timer = sd_event_source_disable_unref(sb->deadline_timer);
 	if (sb->state == SANDBOX_CREATING)
 		idem_remove(sb);
 	sandbox_set_state(sb, SANDBOX_KILLED);

@@ -182,6 +182,7 @@ struct sandbox *sandbox_unref(struct sandbox *sb)
 	assert(list_empty(&sb->create_waiters) && list_empty(&sb->destroy_waiters) && list_empty(&sb->move_waiters));
 	sd_event_source_disable_unref(sb->move_timer);
 	sd_event_source_disable_unref(sb->end_timer);
+	sd_event_source_disable_unref(sb->deadline_timer);
 	sd_event_source_disable_unref(sb->fork_timer);
 	fd_close(sb->paused_fd);
 	metrics_free(sb);

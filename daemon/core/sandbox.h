@@ -187,6 +187,7 @@ struct sandbox {
 	bool host_ended;		/* libvirt: somebody on the host is ending it */
 	uint64_t oom_usec;		/* monotonic: the guest ran out of memory */
 	sd_event_source *end_timer;	/* ends.c: waits for libvirt's word */
+	sd_event_source *deadline_timer;	/* deadline.c; NULL = none */
 	bool destroying;
 	bool scope_empty;		/* killed, and no process of it is left; destroy.c */
 	bool boot_slot;			/* holds one of boots_at_once */

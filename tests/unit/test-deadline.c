@@ -71,6 +71,43 @@ Test(deadline, elapses)
 	finish();
 }
 
+/* systemd says nothing, or later: the daemon's own clock is enough */
+Test(deadline, is_seen_without_systemd)
+{
+	struct sandbox *sb = fake_running(m);
+	uint64_t end = clock_monotonic() + 10 * USEC_PER_SEC;
+
+	sb->deadline_usec = clock_realtime() + 50 * USEC_PER_MSEC;
+	sandbox_arm_deadline(sb);
+	fake_settle();
+	cr_assert_eq(sb->state, SANDBOX_RUNNING);
+	while (sb->state == SANDBOX_RUNNING && clock_monotonic() < end)
+		sd_event_run(m->event, 20 * USEC_PER_MSEC);
+	cr_assert_geq(clock_realtime(), sb->deadline_usec);
+	fake_settle();
+	cr_assert_eq(sb->end, SANDBOX_END_TIMEOUT);
+	cr_assert_null(sb->deadline_timer);
+	fake_assert_empty();
+	finish();
+}
+
+/* A deadline that was taken back is not seen */
+Test(deadline, of_nobody)
+{
+	struct sandbox *sb = fake_running(m);
+
+	sb->deadline_usec = clock_realtime() + 50 * USEC_PER_MSEC;
+	sandbox_arm_deadline(sb);
+	fake_settle();
+	sandbox_set_timeout(sb, 0);
+	fake_settle();
+	cr_assert_null(sb->deadline_timer);
+	for (uint64_t end = clock_monotonic() + 100 * USEC_PER_MSEC; clock_monotonic() < end;)
+		sd_event_run(m->event, 20 * USEC_PER_MSEC);
+	cr_assert_eq(sb->state, SANDBOX_RUNNING);
+	finish();
+}
+
 Test(deadline, replaced_timer_kills_nobody)
 {
 	struct sandbox *sb = fake_running(m);
