@@ -32,6 +32,7 @@ struct chan_client {
 	struct chan *chan;
 	sd_event_source *retry, *lost_timer;
 	bool synced;
+	bool gathers;		/* verdicts wait for chan_client_flush() */
 	struct list sandboxes, calls;
 	struct map *by_id, *by_addr;
 	char *config;		/* its text */
@@ -397,8 +398,18 @@ void chan_client_audit(struct chan_client *c, struct chan_sandbox *sb, struct ch
 	m.type = CHAN_AUDIT;
 	m.u.audit = *a;
 	memcpy(m.u.audit.id, sb->id, sizeof(m.u.audit.id));
-	if (chan_send(c->chan, &m) < 0)
+	if ((c->gathers ? chan_queue : chan_send)(c->chan, &m) < 0)
 		sb->audit_lost++;
+}
+
+void chan_client_gather(struct chan_client *c)
+{
+	c->gathers = true;
+}
+
+int chan_client_flush(struct chan_client *c)
+{
+	return c->chan ? chan_flush(c->chan) : 0;
 }
 
 /* --- life --- */

@@ -84,5 +84,11 @@ void chan_client_unpin(struct chan_client *c, const void *userdata);
 
 /* One verdict; a->id is filled in. Beyond 100 a second for a sandbox only their number is reported. */
 void chan_client_audit(struct chan_client *c, struct chan_sandbox *sb, struct chan_audit *a);
+/*
+ * From now on verdicts wait for chan_client_flush(), so that those of one turn are one message. Its caller does so before it
+ * sleeps. Negative: the channel has ended, which the loop hears of.
+ */
+void chan_client_gather(struct chan_client *c);
+int chan_client_flush(struct chan_client *c);
 
 #endif

@@ -74,7 +74,16 @@ static void compact(struct chan *c)
 	c->sent = 0;
 }
 
-int chan_send(struct chan *c, const struct chan_msg *m)
+int chan_flush(struct chan *c)
+{
+	int r = c->over ? -ENOTCONN : flush(c);
+
+	if (r < 0)
+		finish(c, r);
+	return r;
+}
+
+int chan_queue(struct chan *c, const struct chan_msg *m)
 {
 	_cleanup_json_ json_object *o = NULL;
 	const char *text;
@@ -91,11 +100,16 @@ int chan_send(struct chan *c, const struct chan_msg *m)
 	r = buf_append(&c->out, text, len);
 	if (r == 0)
 		r = buf_append(&c->out, "\n", 1);
-	if (r == 0)
-		r = flush(c);
 	if (r < 0)
 		finish(c, r);
 	return r;
+}
+
+int chan_send(struct chan *c, const struct chan_msg *m)
+{
+	int r = chan_queue(c, m);
+
+	return r < 0 ? r : chan_flush(c);
 }
 
 /* --- in --- */

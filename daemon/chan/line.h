@@ -28,6 +28,9 @@ int chan_new(sd_event *event, int fd, size_t pending_max, const struct chan_ops 
 struct chan *chan_free(struct chan *c);
 /* -ENOBUFS: too much waits; the connection is of no use any more and closed() follows. -ENOMEM, -ENOTCONN. */
 int chan_send(struct chan *c, const struct chan_msg *m);
+/* The same in two steps: what was queued goes with the next chan_flush() or chan_send(). */
+int chan_queue(struct chan *c, const struct chan_msg *m);
+int chan_flush(struct chan *c);
 /* Reads what has arrived already, as the loop would. False: freed or closed meanwhile. */
 bool chan_poll(struct chan *c);
 

@@ -2,6 +2,7 @@
 /* A flow's life, see flow.h. relay.c moves its bytes. */
 #include "proxy/flow.h"
 
+#include <fcntl.h>
 #include <linux/netfilter_ipv4.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static void audit(struct flow *f, enum chan_verdict verdict, enum chan_proto pro
 	chan_text(a.name, sizeof(a.name), f->name);
 	chan_text(a.rule, sizeof(a.rule), rule);
 	chan_text(a.detail, sizeof(a.detail), detail);
-	f->proxy->told = true;
+	f->proxy->said = true;
 	chan_client_audit(f->proxy->client, f->sandbox, &a);
 }
 
@@ -53,8 +54,10 @@ static void flow_over(struct flow *f)
 	if (f->phase == FLOW_OVER)
 		return;
 	f->phase = FLOW_OVER;
-	if (ws)
+	if (ws) {
 		ws->n--;
+		ws->n_large -= f->up.large + f->down.large;
+	}
 	list_unlink(&f->sandbox_link);
 	f->sandbox = NULL;
 	f->guest.fd = fd_close(f->guest.fd);
@@ -70,8 +73,21 @@ void flow_cut(struct flow *f)
 	flow_over(f);
 }
 
-static void pipe_close(struct flow_pipe *p)
+void flow_large(struct flow *f, struct flow_pipe *p)
 {
+	struct worker_sandbox *ws = f->sandbox ? f->sandbox->userdata : NULL;
+
+	p->asked = true;
+	if (!ws || ws->n_large >= LARGE_PER_SANDBOX || f->proxy->n_large >= LARGE_MAX || fcntl(p->fd[1], F_SETPIPE_SZ, RELAY_PIPE) < 0)
+		return;
+	p->large = true;
+	ws->n_large++;
+	f->proxy->n_large++;
+}
+
+static void pipe_close(struct proxy *proxy, struct flow_pipe *p)
+{
+	proxy->n_large -= p->large;
 	p->fd[0] = fd_close(p->fd[0]);
 	p->fd[1] = fd_close(p->fd[1]);
 }
@@ -82,8 +98,8 @@ void flows_sweep(struct proxy *p)
 
 	while ((f = list_first(&p->over, struct flow, link))) {
 		list_unlink(&f->link);
-		pipe_close(&f->up);
-		pipe_close(&f->down);
+		pipe_close(p, &f->up);
+		pipe_close(p, &f->down);
 		hello_free(f->hello);
 		request_parser_free(f->http);
 		free(f->buf);
@@ -315,12 +331,12 @@ static void look(struct flow *f)
 
 /* --- dialling and relaying --- */
 
-static void dialled(struct flow *f)
+static void dialled(struct flow *f, bool failed)
 {
 	int error = 0;
 	socklen_t len = sizeof(error);
 
-	if (getsockopt(f->server.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+	if (failed && getsockopt(f->server.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
 		error = errno;
 	if (error) {
 		deny(f, "unreachable", strerror(error));
@@ -346,7 +362,7 @@ void flow_event(struct flow_end *end, uint32_t events)
 	if (f->phase == FLOW_LOOK && f->guest.in)
 		look(f);
 	if (f->phase == FLOW_DIAL && end == &f->server && events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
-		dialled(f);
+		dialled(f, events & (EPOLLERR | EPOLLHUP));
 	if (f->phase == FLOW_RELAY && !relay(f)) {
 		if (f->broken)
 			flow_cut(f);

@@ -24,6 +24,8 @@
 
 #define FLOWS_MAX 16384u		/* of all sandboxes */
 #define FLOWS_PER_SANDBOX 1024u
+#define LARGE_MAX 128u			/* pipes: a user has 16384 pages for all, and beyond that two for each new one */
+#define LARGE_PER_SANDBOX 16u
 #define LOOK_USEC 5000000ull		/* for the first bytes to say who is meant */
 #define DIAL_USEC 10000000ull
 
@@ -40,6 +42,7 @@ struct flow_end {
 struct flow_pipe {
 	int fd[2];		/* -EBADF: not made yet */
 	size_t n;		/* bytes in it */
+	bool asked, large;	/* to be larger; it is */
 	bool bulk;		/* more than something short goes this way */
 };
 
@@ -69,18 +72,21 @@ struct proxy {
 	sd_event *event;
 	struct chan_client *client;
 	int listener, epoll;
-	bool told;		/* the channel was used: the event loop may have something to do */
-	unsigned int n_flows;
+	bool told;		/* the channel was read: the event loop may have something to do */
+	bool said;		/* there are audit entries to be sent */
+	unsigned int n_flows, n_large;
 	struct list waiting, running, over;
 };
 
 struct worker_sandbox {
 	struct list flows;
-	unsigned int n;
+	unsigned int n, n_large;
 };
 
 /* Makes room in the buffer for at least one byte. False: it is as large as it may be, or there is no memory. */
 bool flow_room(struct flow *f);
+/* Makes one of its pipes larger, if there are not too many that are */
+void flow_large(struct flow *f, struct flow_pipe *p);
 /* Judges what of an HTTP connection was read. False: the flow is over. */
 bool flow_http(struct flow *f);
 /* A connection was accepted; takes fd. */

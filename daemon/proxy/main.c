@@ -46,10 +46,14 @@ static void accept_some(struct proxy *p)
 static bool on_sockets(struct proxy *p)
 {
 	struct epoll_event e[BATCH];
-	int n = epoll_wait(p->epoll, e, BATCH, -1);
 	bool loop = false;
+	int n;
 
-	p->told = false;
+	/* what was said since, together */
+	if (p->said && chan_client_flush(p->client) < 0)
+		return true;
+	p->said = p->told = false;
+	n = epoll_wait(p->epoll, e, BATCH, -1);
 	for (int i = 0; i < n; i++) {
 		if (e[i].data.ptr == p->event)
 			loop = true;
@@ -173,6 +177,8 @@ static int setup(struct proxy *p, const char *control)
 		return -errno;
 	r = chan_client_new(p->event, control, CHAN_ROLE_PROXY, &ops, p, &p->client);
 	if (r >= 0)
+		chan_client_gather(p->client);
+	if (r >= 0)
 		r = watch(p->epoll, sd_event_get_fd(p->event), p->event);
 	if (r >= 0)
 		r = watch(p->epoll, p->listener, p);
@@ -213,6 +219,7 @@ int main(int argc, char **argv)
 	r = serve(&p);
 	on_lost(&p);
 	flows_sweep(&p);
+	chan_client_flush(p.client);
 	chan_client_free(p.client);
 	fd_close(p.epoll);
 	sd_event_unref(p.event);

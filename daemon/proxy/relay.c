@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SPLICE_MAX (256u << 10)
+#define SPLICE_MAX RELAY_PIPE
 #define SHORT_MAX 8192u	/* any pipe holds as much, also those of a user who has many */
 
 int relay_watch(int epoll, struct flow_end *end)
@@ -172,6 +172,8 @@ static bool pump_splice(struct flow *f, struct flow_end *from, struct flow_end *
 
 	if (p->fd[0] < 0 && pipe2(p->fd, O_NONBLOCK | O_CLOEXEC) < 0)
 		return broke(f);
+	if (!p->asked)
+		flow_large(f, p);
 	if (from->in && !from->eof && p->n < SPLICE_MAX) {
 		n = splice(from->fd, NULL, p->fd[1], NULL, SPLICE_MAX, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 		if (n > 0) {

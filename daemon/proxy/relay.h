@@ -5,6 +5,7 @@
 
 #include "proxy/flow.h"
 
+#define RELAY_PIPE (256u << 10)	/* a large one's size */
 #define RELAY_BUF_MAX (REQUEST_HEAD_MAX + 32768u)
 
 /* Registers an end for everything, edge-triggered. */

@@ -438,6 +438,45 @@ Test(client, says_when_it_is_lost_for_good, .timeout = 60)
 	chan_client_free(w.client);
 }
 
+static size_t lines_at(int fd)
+{
+	static char data[8192];
+	ssize_t n = recv(fd, data, sizeof(data), MSG_DONTWAIT);
+	size_t lines = 0;
+
+	for (ssize_t i = 0; i < n; i++)
+		lines += data[i] == '\n';
+	return lines;
+}
+
+Test(client, audits_are_gathered)
+{
+	struct worker w = { 0 };
+	struct chan_audit a = { .verdict = CHAN_ALLOW, .proto = CHAN_PROTO_TLS, .name = "x.test" };
+	struct chan_sandbox *sb;
+	int fd;
+
+	cr_assert_eq(chan_client_new(event, sock_path, CHAN_ROLE_PROXY, &client_ops, &w, &w.client), 0);
+	chan_client_gather(w.client);
+	cr_assert_eq(chan_client_flush(w.client), 0, "before there is a channel");
+	fd = accepted();
+	say(fd, POLICY("\"x.test\"", "1") SYNCED);
+	cr_assert(tap_wait(event, 10, w.synced));
+	lines_at(fd);
+	sb = chan_client_find(w.client, ip("10.214.0.5"));
+	for (int i = 0; i < 3; i++)
+		chan_client_audit(w.client, sb, &a);
+	cr_assert_eq(lines_at(fd), 0, "not yet");
+	cr_assert_eq(chan_client_flush(w.client), 0);
+	cr_assert_eq(lines_at(fd), 3, "together");
+	cr_assert_eq(chan_client_flush(w.client), 0);
+	cr_assert_eq(lines_at(fd), 0, "once");
+	close(fd);
+	chan_client_audit(w.client, sb, &a);
+	cr_assert_lt(chan_client_flush(w.client), 0, "nobody is there");
+	chan_client_free(w.client);
+}
+
 Test(client, audits_are_bounded)
 {
 	struct worker w = { 0 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* proxy/relay: what a flow that was judged keeps in memory while it talks, waits, and uploads. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -122,6 +123,42 @@ Test(relay, an_upload_fills_what_is_allowed)
 	cr_assert(again(&p));
 	cr_assert_null(p.flow.buf);
 	teardown(&p);
+}
+
+/* What is more than short goes through a larger pipe, as long as not too many have one, and it is given back */
+Test(relay, a_larger_pipe_for_a_few)
+{
+	enum { N = LARGE_PER_SANDBOX + 2 };
+	static char data[100000];
+	static struct pair p[N];
+	struct worker_sandbox ws = { .n = N };
+	struct chan_sandbox sb = { .userdata = &ws };
+	struct proxy proxy = { .n_flows = N };
+
+	list_init(&proxy.over);
+	for (int i = 0; i < N; i++) {
+		setup(&p[i], false);
+		p[i].flow.sandbox = &sb;
+		p[i].flow.proxy = &proxy;
+		cr_assert_eq(send(p[i].origin, data, sizeof(data), 0), (ssize_t)sizeof(data));
+		cr_assert(again(&p[i]));
+		cr_assert_eq(p[i].flow.down.large, i < (int)LARGE_PER_SANDBOX, "flow %d", i);
+		cr_assert_eq(fcntl(p[i].flow.down.fd[0], F_GETPIPE_SZ), p[i].flow.down.large ? (int)RELAY_PIPE : 65536, "flow %d", i);
+	}
+	cr_assert_eq(ws.n_large, LARGE_PER_SANDBOX);
+	cr_assert_eq(proxy.n_large, LARGE_PER_SANDBOX);
+	for (int i = 0; i < N; i++) {
+		struct flow *f = calloc(1, sizeof(*f));
+
+		*f = p[i].flow;	/* it is freed */
+		list_init(&f->link);
+		list_init(&f->sandbox_link);
+		flow_cut(f);
+		flows_sweep(&proxy);
+		close(p[i].client);
+		close(p[i].origin);
+	}
+	cr_assert_eq(ws.n_large + proxy.n_large + ws.n + proxy.n_flows, 0);
 }
 
 /* --- nothing is lost, repeated, or waited for in vain: only what epoll tells makes it go on --- */
