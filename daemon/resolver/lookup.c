@@ -7,6 +7,7 @@
 #include <ldns/rr.h>
 #include <string.h>
 
+#include "resolver/own.h"
 #include "resolver/tenant.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -135,8 +136,8 @@ static bool addr_good(const struct resolver *r, struct in_addr in)
 
 	for (size_t i = 0; class == POLICY_ADDR_PRIVATE && i < r->n_opened; i++)
 		if (policy_net_has(&r->opened[i], addr))
-			return true;
-	return class == POLICY_ADDR_PUBLIC;
+			class = POLICY_ADDR_PUBLIC;
+	return class == POLICY_ADDR_PUBLIC && !own_address(in);
 }
 
 /* An answer that points inside is the oldest trick against those who check names only. */
@@ -149,7 +150,7 @@ static void take_addrs(struct entry *e, const struct answer *a)
 		if (addr_good(t->resolver, a->addrs[i]))
 			e->addrs[e->n_addrs++] = a->addrs[i];
 		else
-			audit(t, CHAN_BLOCK, e->name, "rebind", a->addrs[i], "the answer is not a public address");
+			audit(t, CHAN_BLOCK, e->name, "rebind", a->addrs[i], "the answer is not a public address, or this host's");
 }
 
 /* Listing a name allows what its owner makes of it, except names that are denied themselves. */

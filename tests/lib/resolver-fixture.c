@@ -49,6 +49,9 @@ static bool world(struct fake_dns *d _unused_, const char *name, ldns_rr_type ty
 	else if (str_eq(name, "mixed.test")) {
 		fake_dns_rr(reply, "mixed.test. 60 IN A 127.0.0.1");
 		fake_dns_rr(reply, "mixed.test. 60 IN A 203.0.113.10");
+	} else if (str_eq(name, "host.test")) {
+		fake_dns_rr(reply, "host.test. 60 IN A 203.0.113.77");
+		fake_dns_rr(reply, "host.test. 60 IN A 203.0.113.78");
 	} else if (str_eq(name, "flip.test"))
 		fake_dns_rr(reply, flips++ ? "flip.test. 0 IN A 192.168.1.1" : "flip.test. 0 IN A 203.0.113.10");
 	else if (str_eq(name, "cname.test")) {

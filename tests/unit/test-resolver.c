@@ -2,10 +2,13 @@
 /* What the resolver tells a guest, and what it makes of answers that lie. */
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "lib/cmd.h"
 #include "lib/resolver-fixture.h"
+#include "resolver/own.h"
 #include "tap.h"
 #include "util/macro.h"
 
@@ -162,6 +165,30 @@ Test(resolver, rebinding)
 	cr_assert_eq(last_pin.n_addrs, 1);
 	/* nothing for an address that is not this name's */
 	cr_assert_eq(ask("stray.test").n, 0);
+	stop();
+}
+
+/* Public addresses of the host itself, of any interface, be they its first or not */
+Test(resolver, rebinding_to_the_host)
+{
+	struct told t;
+
+	if (geteuid() != 0 || unshare(CLONE_NEWNET) < 0)
+		cr_skip_test("needs a network namespace");
+	if (!CMD_OK("ip", "link", "set", "lo", "up") || !CMD_OK("ip", "link", "add", "wan0", "type", "veth") ||
+	    !CMD_OK("ip", "addr", "add", "203.0.113.77/24", "dev", "wan0") ||
+	    !CMD_OK("ip", "addr", "add", "203.0.113.78/24", "dev", "wan0"))
+		cr_skip_test("no addresses");
+	begin(OPEN);
+	t = ask("host.test");
+	cr_assert_eq(t.rcode, 0);
+	cr_assert_eq(t.n, 0);
+	heard(CHAN_BLOCK, "host.test", "rebind");
+	cr_assert_eq(ask("a.test").n, 1, "its neighbour");
+	/* a host whose programs may bind to any address */
+	cr_assert(CMD_OK("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind"));
+	cr_assert(own_address((struct in_addr){ inet_addr("203.0.113.77") }));
+	cr_assert_not(own_address((struct in_addr){ inet_addr("203.0.113.10") }));
 	stop();
 }
 
