@@ -164,6 +164,17 @@ def sendraw(p):
     return 'sent'
 
 
+def ping(p):
+    """an echo request, and whether it is answered"""
+    s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    s.settimeout(10)
+    s.sendto(b'\x08\x00\xf7\xff\x00\x00\x00\x00', (p['host'], 0))
+    while True:
+        packet, address = s.recvfrom(2048)
+        if address[0] == p['host'] and packet[(packet[0] & 15) * 4] == 0:
+            return 'answered'
+
+
 def frame(p):
     """an Ethernet frame of one's own making"""
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -278,7 +289,7 @@ def many(p):
         return 'answered:%d' % count
 
 
-KINDS = {'tcp': tcp, 'raw': raw, 'tls': tls, 'udp': udp, 'dns': dns, 'sendraw': sendraw, 'frame': frame, 'own': own, 'ip6': ip6,
+KINDS = {'tcp': tcp, 'raw': raw, 'tls': tls, 'udp': udp, 'dns': dns, 'sendraw': sendraw, 'ping': ping, 'frame': frame, 'own': own, 'ip6': ip6,
          'many': many}
 
 if len(sys.argv) == 3:

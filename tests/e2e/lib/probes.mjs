@@ -4,14 +4,16 @@
 // their probes from here, and nft/PROBES.md is made of it (node tests/e2e/lib/probetable.mjs), so that neither can say
 // more than the other.
 
-// What the guest sees. `says` is for people.
-const verdict = (says, match) => ({ says, match });
+// What the guest sees. `says` is for people; with `seen` the far end must have seen it, too: what shows that it would have seen
+// the others.
+const verdict = (says, match, seen = false) => ({ says, match, seen });
 
 export const V = {
-	served: verdict('an HTTP answer', /^got:HTTP\/1\.1 200/),
-	echoed: verdict('its bytes, echoed', /^echo$/),
-	open: verdict('connected', /^open$/),
-	sent: verdict('sent', /^sent$/),
+	served: verdict('an HTTP answer', /^got:HTTP\/1\.1 200/, true),
+	echoed: verdict('its bytes, echoed', /^echo$/, true),
+	answered: verdict('an answer', /^answered$/, true),
+	open: verdict('connected', /^open$/, true),
+	sent: verdict('sent', /^sent$/, true),
 	refused: verdict('refused by the kernel', /^refused$/),
 	unreachable: verdict('refused by the kernel, the guest\'s or the host\'s', /^(refused|oserror:-?\d+)$/),
 	cut: verdict('connected, then reset', /^(reset|closed)$/),
@@ -57,6 +59,7 @@ export const rows = [
 	['international name over TLS', { kind: 'tls', host: '198.51.100.30', port: 443, sni: 'xn--bcher-kva.example.com' }, V.echoed,
 		'198.51.100.30'],
 	['a frame of one\'s own making, as it should be', own(), V.sent, LISTED],
+	['ping to a listed address', { kind: 'ping', host: LISTED }, V.answered, LISTED],
 
 	// addresses
 	['unlisted address, HTTP', { kind: 'tcp', host: '1.1.1.1', port: 80 }, V.refused],
