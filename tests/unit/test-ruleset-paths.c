@@ -16,6 +16,7 @@
 
 #include "lib/firewall-fixture.h"
 #include "net/tap.h"
+#include "util/clock.h"
 
 #define GUEST "10.214.0.7"
 #define GUEST_MAC "02:00:00:00:00:07"
@@ -202,6 +203,31 @@ static void test_ways(void)
 	}
 }
 
+/* Who begins too much, of what it wants to begin: a burst, and so many a second */
+static void test_flood(void)
+{
+	struct packet p = packet_to("203.0.113.9", IPPROTO_TCP, 80, SYN);
+	uint64_t began, usec;
+	long let, stopped;
+
+	ok(set_policy("{}") == 0 && show(ID) == 0, "open");
+	let = count_of("forwarded");
+	stopped = count_of("syn_rate");
+	began = clock_monotonic();
+	for (int i = 0; i < 1000; i++) {
+		p.tcp.source = htons((uint16_t)(10000 + i));
+		nic_send(guest, &p);
+	}
+	show(ID);
+	usec = clock_monotonic() - began;
+	let = count_of("forwarded") - let;
+	stopped = count_of("syn_rate") - stopped;
+	ok(let + stopped == 1000, "%ld begin, %ld do not", let, stopped);
+	ok(let <= 401 + (long)(usec * 200 / USEC_PER_SEC), "of which in %llu us: %ld", (unsigned long long)usec, let);
+	p = packet_to("203.0.113.9", IPPROTO_TCP, 80, ACK);
+	ok(str_eq(became(&p), "forwarded"), "what is no beginning is not stopped");
+}
+
 static bool hears_reset(void)
 {
 	struct pollfd p = { .fd = guest, .events = POLLIN };
@@ -386,6 +412,7 @@ int main(void)
 	fixture_open();
 	ok(setup_rules() == 0 && world(), "a guest and a world");
 	test_ways();
+	test_flood();
 	test_ended();
 	test_strangers();
 	test_running();
