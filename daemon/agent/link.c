@@ -6,6 +6,12 @@
  * the backlog. The socket may not exist yet, or refuse, while QEMU starts: both are retried with a
  * growing pause, for as long as the owner wants. A failed write is not an end: what the guest said
  * before is still to be read, so only the reading side decides that the peer is gone.
+ *
+ * A guest that sends a large file hands over one frame at a time. Read one at a time, each costs a turn of the loop, a
+ * turn of the HTTP server, a wake of its client and, where processors are few or share a core, time of the guest itself. So
+ * while whole frames come in, but fewer at once than the decoder has room for, the socket is looked at a little later,
+ * and pauses get longer until it holds about as much as one recv() takes. What is less than a frame ends this at once,
+ * and a guest that is fast enough to fill the decoder never sees it.
  */
 #include <string.h>
 #include <sys/epoll.h>
@@ -24,11 +30,15 @@
 /* One wake-up of the loop serves one link this much at most, then the others have their turn. */
 #define READS_PER_WAKE 6
 #define WRITES_PER_WAKE 16
+/* Shorter pauses cost what they save; a longer one could fill the socket (about six frames) and stop the guest. */
+#define PAUSE_MIN 100u			/* usec */
+#define PAUSE_MAX 800u
 
 static const uint8_t zeros[DCLW_PREAMBLE];
 
 static int on_io(sd_event_source *s, int fd, uint32_t revents, void *userdata);
 static int on_timer(sd_event_source *s, uint64_t usec, void *userdata);
+static int on_pause_over(sd_event_source *s, uint64_t usec, void *userdata);
 
 int link_init(struct link *l, sd_event *event, const char *path, const struct link_ops *ops)
 {
@@ -51,13 +61,20 @@ int link_init(struct link *l, sd_event *event, const char *path, const struct li
 	r = sd_event_add_time(event, &l->timer, CLOCK_MONOTONIC, 0, TIMER_ACCURACY, on_timer, l);
 	if (r < 0)
 		return r;
-	return sd_event_source_set_enabled(l->timer, SD_EVENT_OFF);
+	r = sd_event_source_set_enabled(l->timer, SD_EVENT_OFF);
+	if (r < 0)
+		return r;
+	r = sd_event_add_time(event, &l->pause, CLOCK_MONOTONIC, 0, 1, on_pause_over, l);
+	if (r < 0)
+		return r;
+	return sd_event_source_set_enabled(l->pause, SD_EVENT_OFF);
 }
 
 void link_done(struct link *l)
 {
 	link_close(l);
 	l->timer = sd_event_source_disable_unref(l->timer);
+	l->pause = sd_event_source_disable_unref(l->pause);
 	free(TAKE_PTR(l->path));
 	free(TAKE_PTR(l->decoder));
 	free(TAKE_PTR(l->tail));
@@ -71,6 +88,8 @@ void link_close(struct link *l)
 	l->fd = fd_close(l->fd);
 	if (l->timer)
 		sd_event_source_set_enabled(l->timer, SD_EVENT_OFF);
+	if (l->pause)
+		sd_event_source_set_enabled(l->pause, SD_EVENT_OFF);
 }
 
 static int wake_in(struct link *l, uint64_t usec)
@@ -118,7 +137,8 @@ int link_open_fd(struct link *l, int fd_taken)
 		return r;
 	l->fd = TAKE_FD(fd);
 	l->serial++;
-	l->want_out = l->broken = false;
+	l->want_out = l->broken = l->paused = false;
+	l->pause_usec = 0;
 	l->preamble = DCLW_PREAMBLE;
 	l->tail_pos = l->tail_len = 0;
 	wire_decoder_init(l->decoder);
@@ -167,12 +187,18 @@ static int on_timer(_unused_ sd_event_source *s, uint64_t usec, void *userdata)
 	return 0;
 }
 
+/* An end of the connection is told in a pause, too. */
+static void set_events(struct link *l)
+{
+	sd_event_source_set_io_events(l->io, (l->paused ? 0 : EPOLLIN) | (l->want_out ? EPOLLOUT : 0));
+}
+
 static void want_out(struct link *l, bool on)
 {
 	if (l->want_out == on)
 		return;
 	l->want_out = on;
-	sd_event_source_set_io_events(l->io, EPOLLIN | (on ? EPOLLOUT : 0));
+	set_events(l);
 }
 
 struct link_frame *link_add(struct link *l, const struct dclw_header *h, const void *payload)
@@ -294,8 +320,8 @@ static void dispatch(struct link *l)
 		l->ops->frame(l, &f);
 }
 
-/* 1: go on; 0: nothing more to read now; negative: the peer is gone. */
-static int read_once(struct link *l)
+/* 1: go on; 0: nothing more to read now; negative: the peer is gone. Adds to *sum what was read. */
+static int read_once(struct link *l, size_t *sum)
 {
 	size_t room;
 	uint8_t *space = wire_decoder_space(l->decoder, &room);
@@ -305,21 +331,48 @@ static int read_once(struct link *l)
 		return errno == EINTR ? 1 : errno == EAGAIN ? 0 : -errno;
 	if (n == 0)
 		return -ECONNRESET;
+	*sum += (size_t)n;
 	wire_decoder_commit(l->decoder, (size_t)n);
 	dispatch(l);
 	return (size_t)n == room;
+}
+
+static int on_pause_over(_unused_ sd_event_source *s, _unused_ uint64_t usec, void *userdata)
+{
+	struct link *l = userdata;
+
+	l->paused = false;
+	set_events(l);
+	return 0;
+}
+
+/* After `got` bytes were read at once: when to look again. */
+static void set_pause(struct link *l, size_t got)
+{
+	if (got < DCLW_FRAME_MAX)
+		l->pause_usec = 0;
+	else if (got <= 2 * DCLW_FRAME_MAX)
+		l->pause_usec = MIN_OF(MAX_OF(l->pause_usec * 2, (uint64_t)PAUSE_MIN), (uint64_t)PAUSE_MAX);
+	else if (got >= 4 * DCLW_FRAME_MAX)
+		l->pause_usec = l->pause_usec / 2 < PAUSE_MIN ? 0 : l->pause_usec / 2;
+	if (l->pause_usec == 0 || sd_event_source_set_time(l->pause, clock_monotonic() + l->pause_usec) < 0 ||
+	    sd_event_source_set_enabled(l->pause, SD_EVENT_ONESHOT) < 0)
+		return;
+	l->paused = true;
+	set_events(l);
 }
 
 static int on_io(_unused_ sd_event_source *s, _unused_ int fd, uint32_t revents, void *userdata)
 {
 	struct link *l = userdata;
 	unsigned int serial = l->serial;
+	size_t got = 0;
 	int r = 0;
 
 	l->ops->enter(l);
 	if (revents & (EPOLLIN | EPOLLHUP | EPOLLERR))
 		for (unsigned int i = 0; i < READS_PER_WAKE && l->serial == serial; i++) {
-			r = read_once(l);
+			r = read_once(l, &got);
 			if (r <= 0)
 				break;
 		}
@@ -328,6 +381,8 @@ static int on_io(_unused_ sd_event_source *s, _unused_ int fd, uint32_t revents,
 		l->ops->gone(l, r);
 	} else if (l->serial == serial) {
 		link_flush(l);
+		if (got > 0 && l->serial == serial)
+			set_pause(l, got);
 	}
 	l->ops->leave(l);
 	return 0;

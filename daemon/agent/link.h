@@ -59,7 +59,9 @@ struct link {
 	unsigned int serial;		/* changes with each open and close */
 	uint64_t backoff;		/* of the next reconnect, usec */
 	uint64_t refused_since;		/* 0: the last connect() worked */
-	bool want_out, broken;
+	sd_event_source *pause;
+	uint64_t pause_usec;		/* 0: read whenever something is there */
+	bool want_out, broken, paused;
 	struct wire_decoder *decoder;
 	size_t preamble;		/* zero bytes still to send */
 	uint8_t *tail;			/* rest of a frame the socket took in part */
