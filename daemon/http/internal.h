@@ -32,7 +32,8 @@
 #define HTTP_DRAIN_MAX (16 * 1024 * 1024)
 #define HTTP_LINGER_MAX (64 * 1024 * 1024)	/* unread body read so that the early answer is not lost to a reset */
 #define HTTP_REPLY_HEADERS_MAX 64	/* the proxy passes on what a server in a guest sends */
-#define HTTP_BLOCK_SIZE (64 * 1024)	/* MHD's buffer of a response of known size; chunks use its pool */
+/* MHD's buffer of a response of known size (chunks use its pool): as much as comes from a guest at once */
+#define HTTP_BLOCK_SIZE (128 * 1024)
 #define HTTP_BLOCK_SIZE_UNUSED 4096	/* ... of unknown size: only for HTTP/1.0 */
 #define HTTP_SPINS 4			/* MHD_run() calls in a row before other event sources get their turn */
 

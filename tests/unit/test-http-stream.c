@@ -40,7 +40,7 @@ static void expect_whole(struct http_client *c, uint64_t len)
 
 Test(http_stream, whole)
 {
-	static const char *const sizes[] = { "0", "1", "65535", "65536", "65537", "5000000" };
+	static const char *const sizes[] = { "0", "1", "65535", "65536", "65537", "131071", "131072", "131073", "5000000" };
 
 	start();
 	for (size_t i = 0; i < ELEMENTSOF(sizes) * 2; i++) {
