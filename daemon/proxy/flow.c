@@ -417,6 +417,6 @@ void flow_accept(struct proxy *p, int fd, const struct sockaddr_in *peer)
 	list_append(&ws->flows, &f->sandbox_link);
 	ws->n++;
 	p->n_flows++;
-	if (relay_watch(p->epoll, &f->guest) < 0)
+	if (relay_watch_in(p->epoll, &f->guest) < 0)
 		flow_cut(f);
 }

@@ -35,6 +35,7 @@ struct flow_end {
 	struct flow *flow;
 	int fd;
 	bool in, out;		/* epoll said so, and no EAGAIN since */
+	bool quiet;		/* epoll does not say when it can be written to */
 	bool ending;		/* the peer has finished or failed: there may be no other news of it */
 	bool eof, shut;		/* read to its end; nothing more will be written */
 };

@@ -17,11 +17,34 @@
 #define SPLICE_MAX RELAY_PIPE
 #define SHORT_MAX 8192u	/* any pipe holds as much, also those of a user who has many */
 
+#define WATCH_IN (EPOLLIN | EPOLLRDHUP | EPOLLET)
+
+static int watch(int epoll, int how, struct flow_end *end, uint32_t events)
+{
+	struct epoll_event e = { .events = events, .data.ptr = end };
+
+	return epoll_ctl(epoll, how, end->fd, &e) < 0 ? -errno : 0;
+}
+
 int relay_watch(int epoll, struct flow_end *end)
 {
-	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = end };
+	return watch(epoll, EPOLL_CTL_ADD, end, WATCH_IN | EPOLLOUT);
+}
 
-	return epoll_ctl(epoll, EPOLL_CTL_ADD, end->fd, &e) < 0 ? -errno : 0;
+int relay_watch_in(int epoll, struct flow_end *end)
+{
+	end->quiet = end->out = true;
+	return watch(epoll, EPOLL_CTL_ADD, end, WATCH_IN);
+}
+
+/* It could not be written to; epoll tells when it can, also when that is so by now */
+static bool full(struct flow_end *end)
+{
+	end->out = false;
+	if (!end->quiet)
+		return true;
+	end->quiet = false;
+	return watch(end->flow->proxy->epoll, EPOLL_CTL_MOD, end, WATCH_IN | EPOLLOUT) == 0;
 }
 
 static bool broke(struct flow *f)
@@ -46,7 +69,8 @@ static bool flush(struct flow *f)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
-			f->server.out = false;
+			if (!full(&f->server))
+				return broke(f);
 			break;
 		}
 		if (n < 0)
@@ -159,7 +183,8 @@ static bool pump_short(struct flow_end *from, struct flow_end *to, struct flow_p
 		return false;
 	if (sent == n)
 		return true;
-	to->out = false;
+	if (!full(to))
+		return false;
 	sent = sent < 0 ? 0 : sent;
 	return put_aside(p, data + sent, (size_t)(n - sent));
 }
@@ -195,7 +220,8 @@ static bool pump_splice(struct flow *f, struct flow_end *from, struct flow_end *
 			p->n -= (size_t)n;
 			moved = true;
 		} else if (n < 0 && errno == EAGAIN) {
-			to->out = false;
+			if (!full(to))
+				return broke(f);
 		} else if (n < 0 && errno != EINTR) {
 			return broke(f);
 		}

@@ -10,6 +10,8 @@
 
 /* Registers an end for everything, edge-triggered. */
 int relay_watch(int epoll, struct flow_end *end);
+/* Of a socket that can be written to: not for that, until it cannot. Spares a turn for each that is accepted. */
+int relay_watch_in(int epoll, struct flow_end *end);
 /* Moves what can be moved. False: both ways are finished, or (f->broken) an end failed. */
 bool relay(struct flow *f);
 

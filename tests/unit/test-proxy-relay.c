@@ -218,7 +218,9 @@ static void exchange(unsigned int seed)
 	/* so that what is sent is taken in part */
 	cr_assert_eq(setsockopt(p.flow.guest.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	cr_assert_eq(setsockopt(p.flow.server.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
-	cr_assert_eq(relay_watch(epoll, &p.flow.guest), 0);
+	/* as an accepted one, or as a dialled one */
+	p.proxy.epoll = epoll;
+	cr_assert_eq((seed % 2 ? relay_watch_in : relay_watch)(epoll, &p.flow.guest), 0);
 	cr_assert_eq(relay_watch(epoll, &p.flow.server), 0);
 	client = (struct side){ .fd = p.client, .seed = seed, .total = 1 + seed % 7 * 250000 };
 	origin = (struct side){ .fd = p.origin, .seed = seed * 7, .total = 1 + seed % 5 * 400000 };
