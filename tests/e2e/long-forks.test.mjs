@@ -60,7 +60,7 @@ async function inARow(t, n, how) {
 		} finally {
 			await del(`/sandboxes/${id}`);
 		}
-		if (i % 50 === 49)
+		if (i % 25 === 24)
 			t.diagnostic(`${i + 1} of ${n} in ${((Date.now() - began) / 1000).toFixed(0)} s, slowest ${slowest} ms`);
 	}
 }
