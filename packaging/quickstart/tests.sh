@@ -98,7 +98,7 @@ run_tests() {
 	runner "unit and protocol tests, gcc" '^gcc: ' check_in "${product[@]}"
 	# What is sanitized is not optimized: it is compiled in a third of the time, and nothing is optimized away
 	runner "unit and protocol tests, clang with sanitizers" '^asan: ' check_in asan CC=clang \
-		--enable-sanitizers CFLAGS="-g1 -O0" LDFLAGS=-fuse-ld=lld
+		--enable-werror --enable-sanitizers CFLAGS="-g1 -O0" LDFLAGS=-fuse-ld=lld
 	runner "throw-away host" '^host: ' "$src/packaging/host/selftest"
 	runner "end to end" '^e2e: ' test_e2e
 	[ -z "$long" ] || runner "end to end, long" '^e2e: ' test_e2e long
