@@ -63,6 +63,8 @@ with_host() {
 		return 1
 	fi
 	host down >/dev/null
+	# Sandboxes that a run left which failed are not in the way of the next
+	host_is_this_machine || rm -rf "$(host_state)"
 	if start_host && wait_healthy; then
 		DECLAW_API_URL=$url DECLAW_API_KEY=$api_key DECLAW_TEST_BUILD=$(build_dir gcc) \
 			DECLAW_HOST="$src/packaging/host/declaw-host --name $name" \
