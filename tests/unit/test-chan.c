@@ -392,6 +392,16 @@ Test(client, learns_forgets_and_refuses)
 	close(fd);
 }
 
+/* The client is connected and knows one sandbox */
+static int served(struct worker *w)
+{
+	int fd = accepted();
+
+	say(fd, POLICY("\"x.test\"", "1") SYNCED);
+	cr_assert(tap_wait(event, 10, w->synced));
+	return fd;
+}
+
 Test(client, asks_for_pins)
 {
 	struct worker w = { 0 };
@@ -400,9 +410,7 @@ Test(client, asks_for_pins)
 	int fd;
 
 	cr_assert_eq(chan_client_new(event, sock_path, CHAN_ROLE_RESOLVER, &client_ops, &w, &w.client), 0);
-	fd = accepted();
-	say(fd, POLICY("\"x.test\"", "1") SYNCED);
-	cr_assert(tap_wait(event, 10, w.synced));
+	fd = served(&w);
 	sb = chan_client_find(w.client, ip("10.214.0.5"));
 	cr_assert_eq(chan_client_pin(w.client, sb, "x.test", &a, 1, 60, w_pinned, &w), 0);
 	cr_assert_eq(chan_client_pin(w.client, sb, "x.test", &a, 1, 60, w_pinned, &w), 0);
@@ -427,9 +435,7 @@ Test(client, says_when_it_is_lost_for_good, .timeout = 60)
 	int fd;
 
 	cr_assert_eq(chan_client_new(event, sock_path, CHAN_ROLE_PROXY, &client_ops, &w, &w.client), 0);
-	fd = accepted();
-	say(fd, POLICY("\"x.test\"", "1") SYNCED);
-	cr_assert(tap_wait(event, 10, w.synced));
+	fd = served(&w);
 	close(listener);
 	unlink(sock_path);
 	close(fd);
@@ -459,9 +465,7 @@ Test(client, audits_are_gathered)
 	cr_assert_eq(chan_client_new(event, sock_path, CHAN_ROLE_PROXY, &client_ops, &w, &w.client), 0);
 	chan_client_gather(w.client);
 	cr_assert_eq(chan_client_flush(w.client), 0, "before there is a channel");
-	fd = accepted();
-	say(fd, POLICY("\"x.test\"", "1") SYNCED);
-	cr_assert(tap_wait(event, 10, w.synced));
+	fd = served(&w);
 	lines_at(fd);
 	sb = chan_client_find(w.client, ip("10.214.0.5"));
 	for (int i = 0; i < 3; i++)
@@ -485,9 +489,7 @@ Test(client, audits_are_bounded)
 	int fd;
 
 	cr_assert_eq(chan_client_new(event, sock_path, CHAN_ROLE_RESOLVER, &client_ops, &w, &w.client), 0);
-	fd = accepted();
-	say(fd, POLICY("\"x.test\"", "1") SYNCED);
-	cr_assert(tap_wait(event, 10, w.synced));
+	fd = served(&w);
 	sb = chan_client_find(w.client, ip("10.214.0.5"));
 	for (int i = 0; i < 1000; i++)
 		chan_client_audit(w.client, sb, &a);
