@@ -7,14 +7,11 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { restart } from './lib/daemon.mjs';
-import { hostOut } from './lib/host.mjs';
+import { withConfig } from './lib/daemon.mjs';
 import { creates, forkable, parked, prestarted } from './lib/identity.mjs';
 
 const here = new URL('.', import.meta.url).pathname;
 const files = readdirSync(here).filter((f) => /-seed\d+\.test\.mjs$/.test(f));
-// Before the drop-in of withConfig(), which some of these files use
-const dropIn = '/etc/declaw/declawd.conf.d/98-e2e-path.conf';
 const ways = {
 	cold: ['fork = no'],
 	fork: ['fork = yes', 'parked_max = 0', 'prestarted_max = 0'],
@@ -41,27 +38,24 @@ function run(file) {
 	});
 }
 
+async function all(t, way) {
+	for (const file of files) {
+		await ready(way);
+
+		const before = (await creates())[way];
+		const { code, stdout } = await run(file);
+		const passed = Number(/^# pass (\d+)$/m.exec(stdout)?.[1] ?? 0);
+
+		assert.equal(code, 0, `${file}, ${way}:\n${stdout}`);
+		assert.ok(passed > 0, `${file} has tests`);
+		// The counts begin anew with a daemon that the file restarts
+		if (!readFileSync(here + file, 'utf8').includes('withConfig'))
+			assert.ok((await creates())[way] > before, `${file}: nothing was made that way`);
+		t.diagnostic(`${file}: ${passed} passed`);
+	}
+}
+
+// Under a name before that of the files which bring settings of their own
 for (const [way, lines] of Object.entries(ways))
-	test(`the seeds, ${way}`, { timeout: 40 * 60_000 }, async (t) => {
-		await hostOut('sh', '-c', 'mkdir -p "${0%/*}" && printf %s "$1" > "$0"', dropIn, ['[create]', ...lines, ''].join('\n'));
-		try {
-			await restart();
-			for (const file of files) {
-				await ready(way);
-
-				const before = (await creates())[way];
-				const { code, stdout } = await run(file);
-				const passed = Number(/^# pass (\d+)$/m.exec(stdout)?.[1] ?? 0);
-
-				assert.equal(code, 0, `${file}, ${way}:\n${stdout}`);
-				assert.ok(passed > 0, `${file} has tests`);
-				// The counts begin anew with a daemon that the file restarts
-				if (!readFileSync(here + file, 'utf8').includes('withConfig'))
-					assert.ok((await creates())[way] > before, `${file}: nothing was made that way`);
-				t.diagnostic(`${file}: ${passed} passed`);
-			}
-		} finally {
-			await hostOut('rm', '-f', dropIn);
-			await restart();
-		}
-	});
+	test(`the seeds, ${way}`, { timeout: 40 * 60_000 }, (t) =>
+		withConfig(['[create]', ...lines, ''].join('\n'), () => all(t, way), '98-e2e-path'));

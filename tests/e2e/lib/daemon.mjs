@@ -6,7 +6,7 @@ import { get } from './api.mjs';
 import { hostOut } from './host.mjs';
 import { until } from './until.mjs';
 
-const dropIn = '/etc/declaw/declawd.conf.d/99-e2e.conf';
+const dropIns = '/etc/declaw/declawd.conf.d';
 
 export const answers = () => until('the daemon answers', () =>
 	get('/healthz').then((r) => r.status === 200, () => false), 30_000, 50);
@@ -25,8 +25,10 @@ export async function sigkill() {
 	await answers();
 }
 
-// Runs fn with these lines behind all other configuration.
-export async function withConfig(text, fn) {
+// Runs fn with these lines behind all other configuration of a lesser name.
+export async function withConfig(text, fn, name = '99-e2e') {
+	const dropIn = `${dropIns}/${name}.conf`;
+
 	await hostOut('sh', '-c', 'mkdir -p "${0%/*}" && printf %s "$1" > "$0"', dropIn, text);
 	try {
 		await restart();
