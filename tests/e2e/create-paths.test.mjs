@@ -68,6 +68,13 @@ async function twins(path, least) {
 	}
 }
 
+// So many wait for whoever comes, of both templates
+async function waiting(filled, n) {
+	await forkable('base', 'python');
+	await filled(n);
+	assert.deepEqual(await listIds(), [], 'what is nobody\'s is in no list');
+}
+
 test('cold', { timeout: 240_000 }, () => withConfig(none, () => example('cold')));
 
 test('fork', { timeout: 300_000 }, () => withConfig(fork, async () => {
@@ -76,18 +83,14 @@ test('fork', { timeout: 300_000 }, () => withConfig(fork, async () => {
 }));
 
 test('prestarted: the same, each with an identity and a clock of its own', { timeout: 400_000 }, () => withConfig(ahead, async () => {
-	await forkable('base', 'python');
-	await prestarted(4);
-	assert.deepEqual(await listIds(), [], 'what is nobody\'s is in no list');
+	await waiting(prestarted, 4);
 	await example('prestarted');
 	await prestarted(4);
 	await twins('prestarted', 3);
 }));
 
 test('parked: the same, and more', { timeout: 400_000 }, () => withConfig(pool, async () => {
-	await forkable('base', 'python');
-	await parked(2);
-	assert.deepEqual(await listIds(), [], 'what is nobody\'s is in no list');
+	await waiting(parked, 2);
 	await example('parked');
 
 	// One that waited has the time of its claim and an identity of its own
