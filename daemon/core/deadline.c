@@ -8,8 +8,8 @@
  * (RemainAfterElapse is off). Both say *when to look*; whether something is due is decided by deadline_usec alone.
  *
  * Starting takes systemd and the daemon 100 to 300 ms, which would be the lateness of a deadline. So a daemon that is
- * stopped leaves one more timer, declaw-expire@next.timer, which starts it somewhat before the first of them; for one that crashed
- * Restart= does that.
+ * stopped leaves one more timer, declaw-expire@next.timer, which starts it somewhat before the first of them; for one
+ * that crashed Restart= does that.
  */
 #include <syslog.h>
 

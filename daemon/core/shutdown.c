@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The daemon is asked to stop. Sandboxes outlive it (their deadlines too: deadline.c), unless the machine goes down too (systemd has a job for
- * shutdown.target): then those that are paused in memory go to disk first. Their scopes are ordered before
- * declawd.service, so systemd stops no QEMU before this is through.
+ * The daemon is asked to stop. Sandboxes outlive it (their deadlines too: deadline.c), unless the machine goes down
+ * as well (systemd has a job for shutdown.target): then those that are paused in memory go to disk first. Their scopes
+ * are ordered before declawd.service, so systemd stops no QEMU before this is through.
  */
 #include "core/hibernate.h"
 #include "core/manager.h"
