@@ -1,28 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "net/applied.h"
 
+#include <net/if.h>
 #include <string.h>
 
-#include "net/nftset.h"
-#include "util/clock.h"
-#include "util/json.h"
-#include "util/list.h"
-#include "util/map.h"
-
-struct has {
-	struct list link;
-	char id[16];
-	uint32_t addr;		/* 0: closed */
-	struct elems elems;	/* sorted, without pins */
-	struct elems pins;	/* sorted; seconds: of the monotonic clock, when each ends */
-};
-
-struct applied {
-	struct nftset *nft;
-	struct map *by_id;
-	struct list all;
-	bool known;
-};
+#include "net/has.h"
 
 static struct has *has_free(struct has *h)
 {
@@ -41,11 +23,6 @@ static struct has *has_new(const char *id)
 	if (h)
 		snprintf(h->id, sizeof(h->id), "%s", id);
 	return h;
-}
-
-static uint32_t now_seconds(void)
-{
-	return (uint32_t)(clock_monotonic() / USEC_PER_SEC);
 }
 
 static void forget(struct applied *a, struct has *h)
@@ -110,10 +87,15 @@ struct learning {
 	struct applied *a;
 	struct has **by_addr;	/* sorted */
 	size_t n;
+	struct {
+		uint32_t epoch;
+		struct has *has;
+	} *by_epoch;		/* the same, once all are known */
+	size_t n_epochs;
+	bool sorted;
 };
 
-/* The short id in an interface's name; NULL when it is none of ours */
-static const char *id_of(const struct elem *e)
+const char *has_id_of(const struct elem *e)
 {
 	struct elem_fields f;
 
@@ -126,7 +108,7 @@ static const char *id_of(const struct elem *e)
 static int learn_tap(void *userdata, const struct elem *e)
 {
 	struct learning *l = userdata;
-	const char *id = id_of(e);
+	const char *id = has_id_of(e);
 	struct has *h = id ? has_new(id) : NULL;
 	int r;
 
@@ -143,7 +125,7 @@ static int learn_tap(void *userdata, const struct elem *e)
 static int learn_member(void *userdata, const struct elem *e)
 {
 	struct learning *l = userdata;
-	const char *id = id_of(e);
+	const char *id = has_id_of(e);
 	struct has *h = id ? map_get(l->a->by_id, id) : NULL;
 	struct elem_fields f;
 
@@ -161,24 +143,55 @@ static int by_addr(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static struct has *whose_addr(const struct learning *l, uint32_t addr)
+{
+	struct has key = { .addr = addr }, *k = &key, **at;
+
+	at = l->n ? bsearch(&k, l->by_addr, l->n, sizeof(*at), by_addr) : NULL;
+	return at ? *at : NULL;
+}
+
+static int by_epoch(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Marks say only which policy it is; `epochs` was read before them */
+static struct has *whose_mark(struct learning *l, uint32_t mark)
+{
+	const uint32_t epoch = RULESET_EPOCH(mark);
+	typeof(l->by_epoch) at;
+
+	if (!l->sorted && l->n_epochs)
+		qsort(l->by_epoch, l->n_epochs, sizeof(*l->by_epoch), by_epoch);
+	l->sorted = true;
+	at = l->n_epochs ? bsearch(&epoch, l->by_epoch, l->n_epochs, sizeof(*at), by_epoch) : NULL;
+	return at ? at->has : NULL;
+}
+
 static int learn_other(void *userdata, const struct elem *e)
 {
 	struct learning *l = userdata;
 	struct elem_fields f;
-	struct has key = { 0 }, *k = &key, **at;
+	struct has *h;
 
 	elem_read(e, &f);
-	key.addr = f.addr;
-	at = l->n ? bsearch(&k, l->by_addr, l->n, sizeof(*at), by_addr) : NULL;
-	if (!at)
+	h = f.addr ? whose_addr(l, f.addr) : whose_mark(l, f.mark);
+	if (!h)
 		return 0;
+	if (e->set == NFT_EPOCHS && l->n_epochs < l->n) {
+		l->by_epoch[l->n_epochs].epoch = f.mark;
+		l->by_epoch[l->n_epochs++].has = h;
+	}
 	if (e->set == NFT_PINS) {
 		struct elem pin = *e;
 
-		pin.seconds += now_seconds();
-		return elems_add(&(*at)->pins, &pin);
+		pin.seconds += has_now();
+		return elems_add(&h->pins, &pin);
 	}
-	return elems_add(&(*at)->elems, e);
+	return elems_add(&h->elems, e);
 }
 
 static int learn_addrs(struct learning *l)
@@ -186,7 +199,8 @@ static int learn_addrs(struct learning *l)
 	struct has *h;
 
 	l->by_addr = calloc(map_size(l->a->by_id) + 1, sizeof(struct has *));
-	if (!l->by_addr)
+	l->by_epoch = calloc(map_size(l->a->by_id) + 1, sizeof(*l->by_epoch));
+	if (!l->by_addr || !l->by_epoch)
 		return -ENOMEM;
 	list_foreach(&l->a->all, h, struct has, link)
 		if (h->addr)
@@ -195,8 +209,7 @@ static int learn_addrs(struct learning *l)
 	return 0;
 }
 
-/* Without a base nothing is known, and every change says so itself */
-static int learn(struct applied *a)
+int applied_learn(struct applied *a)
 {
 	struct learning l = { .a = a };
 	struct has *h;
@@ -214,6 +227,7 @@ static int learn(struct applied *a)
 	for (enum nft_set set = NFT_OPEN; r == 0 && set <= NFT_PINS; set++)
 		r = nftset_dump(a->nft, set, learn_other, &l);
 	free(l.by_addr);
+	free(l.by_epoch);
 	if (r < 0) {
 		applied_forget(a);
 		return r;
@@ -235,10 +249,16 @@ struct step {
 	bool fresh;		/* new is in the map, old was not */
 };
 
-/* What has not ended, behind ret */
-static int pins_left(const struct elems *pins, struct elems *ret)
+/* Of a transaction */
+struct plan {
+	struct elems gone, want;
+	struct gate_change *gates;	/* one a step at most */
+	size_t n_gates;
+};
+
+int has_pins_left(const struct elems *pins, struct elems *ret)
 {
-	uint32_t now = now_seconds();
+	uint32_t now = has_now();
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < pins->n; i++)
@@ -250,7 +270,7 @@ static int pins_left(const struct elems *pins, struct elems *ret)
 /* v: elements with their lives; until: the same with their ends */
 static int split(const struct elems *v, struct elems *forever, struct elems *until)
 {
-	uint32_t now = now_seconds();
+	uint32_t now = has_now();
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < v->n; i++) {
@@ -297,8 +317,39 @@ static int keep_counts(struct applied *a, const struct has *old, struct elems *w
 	return r;
 }
 
-static int plan_set(struct applied *a, struct step *s, struct elems *gone, struct elems *want)
+static void tap_of(char ret[IFNAMSIZ], const char *id)
 {
+	snprintf(ret, IFNAMSIZ, RULESET_TAP_PREFIX "%.*s", (int)RULESET_ID_MAX, id);
+}
+
+/* Nor is what the old gate has counted */
+static int keep_gate_counts(struct applied *a, const char *tap, struct elems *want)
+{
+	struct gate_count counts[GATE_COUNTS];
+	int r = nftset_gate_count(a->nft, tap, counts);
+
+	for (size_t i = 0; r == 0 && i < GATE_COUNTS; i++)
+		if (counts[i].packets > 0)
+			r = put_count(a, tap, gate_marks[i], counts[i].packets, counts[i].bytes, want);
+	return r;
+}
+
+/* Where there is no interface there is nothing to guard, and without a gate nothing of it gets anywhere */
+static int plan_gate(struct applied *a, struct step *s, struct plan *p)
+{
+	struct has *new = s->new;
+
+	tap_of(new->gate.tap, new->id);
+	new->at = if_nametoindex(new->gate.tap);
+	if (!new->at || (s->old && s->old->at == new->at && gate_same(&s->old->gate, &new->gate)))
+		return 0;
+	p->gates[p->n_gates++] = (struct gate_change){ new->gate, true };
+	return keep_gate_counts(a, new->gate.tap, &p->want);
+}
+
+static int plan_set(struct applied *a, struct step *s, struct plan *p)
+{
+	struct elems *gone = &p->gone, *want = &p->want;
 	int r = 0;
 
 	s->new = has_new(s->change->id);
@@ -308,9 +359,15 @@ static int plan_set(struct applied *a, struct step *s, struct elems *gone, struc
 		struct elem_fields f;
 
 		elem_read(&s->change->want.v[i], &f);
-		if (s->change->want.v[i].set == NFT_MEMBERS)
-			s->new->addr = f.addr;
+		if (s->change->want.v[i].set != NFT_MEMBERS)
+			continue;
+		s->new->addr = s->new->gate.addr = f.addr;
+		memcpy(s->new->gate.mac, f.mac, sizeof(f.mac));
+		s->new->gate.open = true;
 	}
+	r = plan_gate(a, s, p);
+	if (r < 0)
+		return r;
 	if (s->old)
 		r = elems_minus(&s->old->elems, &s->change->want, gone);
 	if (r == 0 && s->old)
@@ -333,12 +390,14 @@ static int plan_pin(struct step *s, struct elems *want)
 	if (!s->new)
 		return -ENOMEM;
 	s->new->addr = s->old->addr;
+	s->new->gate = s->old->gate;
+	s->new->at = s->old->at;
 	r = ruleset_pins(s->old->addr, s->change->pins, s->change->n_pins, &v);
 	elems_sort(&v);
 	if (r == 0)
 		r = elems_add_all(&s->new->elems, &s->old->elems);
 	if (r == 0)
-		r = pins_left(&s->old->pins, &left);
+		r = has_pins_left(&s->old->pins, &left);
 	if (r == 0)
 		r = split(&v, NULL, &until);
 	if (r == 0)
@@ -348,12 +407,14 @@ static int plan_pin(struct step *s, struct elems *want)
 	return s->new->pins.n > RULESET_PINS_MAX ? -ENOSPC : elems_add_all(want, &v);
 }
 
-static int plan_remove(struct step *s, struct elems *gone)
+static int plan_remove(struct step *s, struct plan *p)
 {
-	char tap[20];
+	struct gate_change *gate = &p->gates[p->n_gates++];
+	struct elems *gone = &p->gone;
+	char *tap = gate->gate.tap;
 	int r;
 
-	snprintf(tap, sizeof(tap), RULESET_TAP_PREFIX "%s", s->change->id);
+	tap_of(tap, s->change->id);
 	r = ruleset_counts(tap, gone);
 	/* its interface, whether it is known or not */
 	if (r == 0)
@@ -363,14 +424,14 @@ static int plan_remove(struct step *s, struct elems *gone)
 	return r < 0 || !s->old ? r : elems_add_all(gone, &s->old->pins);
 }
 
-static int plan(struct applied *a, struct step *s, struct elems *gone, struct elems *want)
+static int plan(struct applied *a, struct step *s, struct plan *p)
 {
 	int r;
 
 	s->old = map_get(a->by_id, s->change->id);
 	if (s->change->kind == CHANGE_REMOVE)
-		return plan_remove(s, gone);
-	r = s->change->kind == CHANGE_PIN ? plan_pin(s, want) : plan_set(a, s, gone, want);
+		return plan_remove(s, p);
+	r = s->change->kind == CHANGE_PIN ? plan_pin(s, &p->want) : plan_set(a, s, p);
 	/* all that can fail is done before the kernel is told */
 	if (r == 0 && !s->old) {
 		r = remember(a, s->new);
@@ -392,6 +453,8 @@ static void step_done(struct applied *a, struct step *s)
 	/* in its place: the map's key is in it */
 	old = *s->old;
 	s->old->addr = s->new->addr;
+	s->old->gate = s->new->gate;
+	s->old->at = s->new->at;
 	s->old->elems = s->new->elems;
 	s->old->pins = s->new->pins;
 	s->new->elems = old.elems;
@@ -410,18 +473,21 @@ static void step_undo(struct applied *a, struct step *s)
 int applied_run(struct applied *a, const struct change *v, size_t n)
 {
 	_cleanup_free_ struct step *steps = calloc(n + 1, sizeof(*steps));
-	_cleanup_elems_ struct elems gone = { 0 }, want = { 0 };
-	int r = steps ? learn(a) : -ENOMEM;
+	_cleanup_free_ struct gate_change *gates = calloc(n + 1, sizeof(*gates));
+	struct plan p = { .gates = gates };
+	int r = steps && gates ? applied_learn(a) : -ENOMEM;
 	size_t planned = 0;
 
 	while (r == 0 && planned < n) {
 		steps[planned].change = &v[planned];
-		r = plan(a, &steps[planned++], &gone, &want);
+		r = plan(a, &steps[planned++], &p);
 	}
-	elems_sort(&gone);
-	elems_sort(&want);
+	elems_sort(&p.gone);
+	elems_sort(&p.want);
 	if (r == 0)
-		r = nftset_run(a->nft, &gone, &want);
+		r = nftset_run(a->nft, &p.gone, &p.want, p.gates, p.n_gates);
+	elems_done(&p.gone);
+	elems_done(&p.want);
 	for (size_t i = 0; i < planned; i++) {
 		if (r == 0)
 			step_done(a, &steps[i]);
@@ -429,156 +495,4 @@ int applied_run(struct applied *a, const struct change *v, size_t n)
 			step_undo(a, &steps[i]);
 	}
 	return r;
-}
-
-/* --- questions --- */
-
-struct naming {
-	char (*names)[16];
-	size_t n, room;
-};
-
-static int name(void *userdata, const struct elem *e)
-{
-	struct naming *l = userdata;
-	const char *id = id_of(e);
-
-	if (!id)
-		return 0;
-	if (l->n == l->room) {
-		void *grown = reallocarray(l->names, l->room * 2 + 64, sizeof(*l->names));
-
-		if (!grown)
-			return -ENOMEM;
-		l->names = grown;
-		l->room = l->room * 2 + 64;
-	}
-	snprintf(l->names[l->n++], sizeof(*l->names), "%s", id);
-	return 0;
-}
-
-int applied_list(struct applied *a, char (**ret)[16], size_t *ret_n)
-{
-	struct naming l = { 0 };
-	int r = nftset_dump(a->nft, NFT_TAPS, name, &l);
-
-	if (r < 0 && r != -ENOENT) {
-		free(l.names);
-		return r;
-	}
-	*ret = l.names;
-	*ret_n = l.n;
-	return 0;
-}
-
-static int row_elem(json_object *list, const struct elem *e)
-{
-	_cleanup_buf_ struct buf text = BUF_INIT(256);
-	json_object *o;
-	int r = elem_text(e, &text);
-
-	if (r < 0)
-		return r;
-	if (!e->seconds)
-		return json_object_array_add(list, json_object_new_string(text.data)) < 0 ? -ENOMEM : 0;
-	o = json_object_new_object();
-	if (!o || json_object_array_add(list, o) < 0) {
-		json_object_put(o);
-		return -ENOMEM;
-	}
-	r = json_put_string(o, "elem", text.data);
-	return r < 0 ? r : json_put_int(o, "expires", MAX_OF((int64_t)e->seconds - now_seconds(), 0));
-}
-
-static json_object *row(json_object *rows, const char *key, const char *value)
-{
-	json_object *o = json_object_new_object();
-
-	if (!o || json_object_array_add(rows, o) < 0) {
-		json_object_put(o);
-		return NULL;
-	}
-	return json_put_string(o, key, value) < 0 ? NULL : o;
-}
-
-/* A row for each set: v is sorted */
-static int rows_sets(json_object *rows, const struct elems *v)
-{
-	json_object *list = NULL, *o;
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < v->n; i++) {
-		if (i == 0 || v->v[i].set != v->v[i - 1].set) {
-			o = row(rows, "set", elem_set_name(v->v[i].set));
-			list = json_object_new_array();
-			if (!o || !list || json_put(o, "elem", list) < 0)
-				return -ENOMEM;
-		}
-		r = row_elem(list, &v->v[i]);
-	}
-	return r;
-}
-
-/* What elements of its own count of a verdict, on top of *packets and *bytes */
-static int add_counted(struct applied *a, const struct has *h, uint32_t mark, uint64_t *packets, uint64_t *bytes)
-{
-	uint64_t p, b;
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < h->elems.n; i++) {
-		if (ruleset_counted(h->elems.v[i].set) != mark)
-			continue;
-		r = nftset_count(a->nft, &h->elems.v[i], &p, &b);
-		*packets += p;
-		*bytes += b;
-	}
-	return r == -ENOENT ? 0 : r;
-}
-
-static int rows_counts(struct applied *a, json_object *rows, const struct has *h)
-{
-	_cleanup_elems_ struct elems v = { 0 };
-	char tap[20];
-	int r;
-
-	snprintf(tap, sizeof(tap), RULESET_TAP_PREFIX "%s", h->id);
-	r = ruleset_counts(tap, &v);
-	for (size_t i = 0; r == 0 && i < v.n; i++) {
-		uint64_t packets, bytes;
-		json_object *o;
-
-		r = nftset_count(a->nft, &v.v[i], &packets, &bytes);
-		if (r == 0 || r == -ENOENT)
-			r = add_counted(a, h, ruleset_verdicts[i].mark, &packets, &bytes);
-		if (r < 0)
-			return r;
-		o = row(rows, "counter", ruleset_verdicts[i].name);
-		r = o ? json_put_int(o, "packets", (int64_t)packets) : -ENOMEM;
-		if (r == 0)
-			r = json_put_int(o, "bytes", (int64_t)bytes);
-	}
-	return r;
-}
-
-int applied_show(struct applied *a, const char *id, char **ret)
-{
-	_cleanup_json_ json_object *root = json_object_new_object();
-	_cleanup_elems_ struct elems pins = { 0 };
-	json_object *rows = json_object_new_array();
-	int r = learn(a);
-	struct has *h = r == 0 ? map_get(a->by_id, id) : NULL;
-
-	if (!root || !rows || json_put(root, "nftables", rows) < 0)
-		return -ENOMEM;
-	if (r < 0 || !h)
-		return r < 0 ? r : -ENOENT;
-	r = pins_left(&h->pins, &pins);
-	if (r == 0)
-		r = rows_sets(rows, &h->elems);
-	if (r == 0)
-		r = rows_sets(rows, &pins);
-	if (r == 0)
-		r = rows_counts(a, rows, h);
-	*ret = r == 0 ? strdup(json_text(root, NULL)) : NULL;
-	return r < 0 ? r : *ret ? 0 : -ENOMEM;
 }

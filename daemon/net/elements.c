@@ -26,9 +26,9 @@ static const struct {
 	[NFT_DENY24] = { "deny24", "ao" },
 	[NFT_DENY32] = { "deny32", "ao" },
 	[NFT_EPOCHS] = { "epochs", "a:k" },
-	[NFT_SENDS] = { "sends", "ak" },
-	[NFT_HEARS] = { "hears", "ak" },
-	[NFT_PROXIES] = { "proxies", "ak" },
+	[NFT_SENDS] = { "sends", "k" },
+	[NFT_HEARS] = { "hears", "k" },
+	[NFT_PROXIES] = { "proxies", "k" },
 	[NFT_PINS] = { "pins", "ao" },
 	[NFT_COUNTS] = { "counts", "tk" },
 };

@@ -43,7 +43,7 @@ struct batch {
 
 struct nft_call {
 	struct list link;
-	enum { CALL_TEXT, CALL_CHANGE, CALL_LIST, CALL_SHOW } kind;
+	enum { CALL_SETUP, CALL_DOWN, CALL_CHANGE, CALL_LIST, CALL_SHOW } kind;
 	char id[16];		/* whose change it is, who is shown */
 	char *text;		/* for libnftables */
 	struct change change;
@@ -109,26 +109,82 @@ static char *message_copy(const char *s)
 	return strndup(s, strcspn(s, "\n"));
 }
 
-static void run_text(struct nft_call *c, struct context *context)
+/* Returns whether it was done, else what libnftables says. */
+static bool run(struct context *context, const char *text, const char **ret_errors)
 {
-	const char *errors;
-	int r = nft_run_cmd_from_buffer(context->nft, c->text);
+	int r = nft_run_cmd_from_buffer(context->nft, text);
 
 	/* Both must be fetched each time: this is what empties them. */
 	nft_ctx_get_output_buffer(context->nft);
-	errors = nft_ctx_get_error_buffer(context->nft);
+	*ret_errors = nft_ctx_get_error_buffer(context->nft);
+	return r == 0;
+}
+
+static void run_text(struct nft_call *c, struct context *context)
+{
+	const char *errors;
+	bool done = run(context, c->text, &errors);
+
 	applied_forget(context->applied);
-	if (r != 0) {
+	if (!done) {
 		c->message = message_copy(errors && *errors ? errors : "libnftables failed without a message");
 		c->error = error_map(c->message);
 	}
 }
 
+static void run_instead(struct nft_call *c, struct context *context, const char *text)
+{
+	free(c->text);
+	c->text = strdup(text);
+	if (c->text)
+		run_text(c, context);
+	else
+		c->error = -ENOMEM;
+}
+
+/*
+ * A set's type and a chain's hook cannot be changed. What another release has declared is replaced in the same transaction; until
+ * recovery has put its elements back, each sandbox is closed.
+ */
+static void run_setup(struct nft_call *c, struct context *context)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(1 << 24);
+	char made[RULESET_MADE_MAX], look[64];
+	const char *errors;
+
+	ruleset_made(made);
+	snprintf(look, sizeof(look), "list chain inet declaw %s\n", made);
+	if (!run(context, look, &errors))
+		c->error = buf_puts(&text, "add table inet declaw\ndelete table inet declaw\n");
+	if (c->error == 0)
+		c->error = buf_printf(&text, "%sadd chain inet declaw %s\n", c->text, made);
+	if (c->error == 0)
+		run_instead(c, context, text.data);
+}
+
+/* With the gates of those that are known: tables of their own */
+static void run_down(struct nft_call *c, struct context *context)
+{
+	_cleanup_buf_ struct buf text = BUF_INIT(1 << 24);
+
+	c->error = applied_list(context->applied, &c->names, &c->n_names);
+	for (size_t i = 0; c->error == 0 && i < c->n_names; i++)
+		c->error = buf_printf(&text, "add table netdev " RULESET_TAP_PREFIX "%s\ndelete table netdev " RULESET_TAP_PREFIX "%s\n",
+				      c->names[i], c->names[i]);
+	if (c->error == 0)
+		c->error = buf_puts(&text, c->text);
+	if (c->error == 0)
+		run_instead(c, context, text.data);
+}
+
 static void call_run(struct nft_call *c, struct context *context)
 {
 	switch (c->kind) {
-	case CALL_TEXT:
-		run_text(c, context);
+	case CALL_SETUP:
+		run_setup(c, context);
+		break;
+	case CALL_DOWN:
+		run_down(c, context);
 		break;
 	case CALL_CHANGE:
 		c->error = applied_run(context->applied, &c->change, 1);
@@ -356,7 +412,7 @@ static struct nft_call change_of(unsigned int kind, const char *id, firewall_don
 
 void firewall_setup(struct firewall *f, const struct firewall_config *config, firewall_done_fn fn, void *userdata)
 {
-	struct nft_call c = { .kind = CALL_TEXT, .fn.done = fn, .userdata = userdata };
+	struct nft_call c = { .kind = CALL_SETUP, .fn.done = fn, .userdata = userdata };
 	struct firewall_config own = *config;
 
 	own.epoch = f->epoch += 4;
@@ -365,7 +421,7 @@ void firewall_setup(struct firewall *f, const struct firewall_config *config, fi
 
 void firewall_teardown(struct firewall *f, firewall_done_fn fn, void *userdata)
 {
-	struct nft_call c = { .kind = CALL_TEXT, .fn.done = fn, .userdata = userdata };
+	struct nft_call c = { .kind = CALL_DOWN, .fn.done = fn, .userdata = userdata };
 
 	submit(f, ruleset_teardown(&c.text), &c);
 }

@@ -2,10 +2,10 @@
 /*
  * The sandboxes' network rules: one worker lane, one transaction for each change.
  *
- * Table `inet declaw` has the rules, the same for all sandboxes, made once by libnftables. A sandbox is elements of its
- * sets, which go in by netlink messages (libnftnl), because a change must cost the same beside 400 sandboxes: the kernel
- * walks through all chains and sets of a table for a rule or set of one sandbox's own, and libnftables reads all of the
- * host's before any command. An interface of ours without an element is dropped: closed is the default.
+ * Table `inet declaw` has the rules, the same for all sandboxes, made once by libnftables. A sandbox is the gate of its
+ * tap (net/gate.h) and elements of these sets, which go in by netlink messages (libnftnl), because a change must cost the
+ * same beside 400 sandboxes: the kernel walks through all chains and sets of a table for a rule or set of one sandbox's
+ * own, and libnftables reads all of the host's before any command. An interface of ours without an element is dropped: closed is the default.
  *
  * error: 0, -ENOENT, -EEXIST, -EIO, -ECANCELED (firewall_free() was called: it may still take effect), -EINVAL (a bad
  * name; this one and -ENOMEM may be answered before the function returns), -E2BIG (too many ranges), -ENOSPC (too many pins);

@@ -4,6 +4,7 @@
 #include <libmnl/libmnl.h>
 #include <libnftnl/common.h>
 #include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
 #include <libnftnl/set.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -203,7 +204,18 @@ static int renewed(const struct elems *gone, const struct elems *want, struct el
 	return r;
 }
 
-int nftset_run(struct nftset *s, const struct elems *gone, const struct elems *want)
+static int put_gates(struct nftset *s, struct batch *b, const struct gate_change *gates, size_t n)
+{
+	char *end = b->buf + b->len;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = gate_put(&gates[i], &end, &s->seq, &b->last);
+	b->len = (size_t)(end - b->buf);
+	return r;
+}
+
+int nftset_run(struct nftset *s, const struct elems *gone, const struct elems *want, const struct gate_change *gates, size_t n_gates)
 {
 	_cleanup_elems_ struct elems first = { 0 };
 	_cleanup_free_ char *buf = NULL;
@@ -211,13 +223,15 @@ int nftset_run(struct nftset *s, const struct elems *gone, const struct elems *w
 	uint32_t begin = ++s->seq, last;
 	int r = renewed(gone, want, &first);
 
-	if (r < 0 || first.n + want->n == 0)
+	if (r < 0 || first.n + want->n + n_gates == 0)
 		return r;
-	b.buf = buf = malloc(2 * room_for(&first) + room_for(want) + 2 * MESSAGE_BYTES);
+	b.buf = buf = malloc(2 * room_for(&first) + room_for(want) + 2 * MESSAGE_BYTES + n_gates * GATE_BYTES);
 	if (!buf)
 		return -ENOMEM;
 	b.len = MNL_ALIGN(nftnl_batch_begin(b.buf, begin)->nlmsg_len);
-	r = put_all(s, &b, NFT_MSG_NEWSETELEM, &first, false);
+	r = put_gates(s, &b, gates, n_gates);
+	if (r == 0)
+		r = put_all(s, &b, NFT_MSG_NEWSETELEM, &first, false);
 	if (r == 0)
 		r = put_all(s, &b, NFT_MSG_DELSETELEM, &first, false);
 	if (r == 0)
@@ -289,13 +303,10 @@ static int on_message(const struct nlmsghdr *h, void *userdata)
 }
 
 /* To the end of the answer: that of a list, or an acknowledgement */
-static int ask(struct nftset *s, struct nftnl_set *set, uint16_t flags, struct reading *rd)
+static int exchange(struct nftset *s, const struct nlmsghdr *h, mnl_cb_t fn, void *userdata)
 {
-	char buf[1024];
-	struct nlmsghdr *h = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETSETELEM, NFPROTO_INET, flags, ++s->seq);
 	int r;
 
-	nftnl_set_elems_nlmsg_build_payload(h, set);
 	if (mnl_socket_sendto(s->socket, h, h->nlmsg_len) < 0)
 		return -errno;
 	do {
@@ -307,11 +318,21 @@ static int ask(struct nftset *s, struct nftnl_set *set, uint16_t flags, struct r
 			r = MNL_CB_OK;
 			continue;
 		}
-		r = mnl_cb_run(s->answer, (size_t)n, s->seq, mnl_socket_get_portid(s->socket), on_message, rd);
+		r = mnl_cb_run(s->answer, (size_t)n, s->seq, mnl_socket_get_portid(s->socket), fn, userdata);
 	} while (r > MNL_CB_STOP);
-	return r == MNL_CB_ERROR ? -(errno ?: EIO) : rd->r;
+	return r == MNL_CB_ERROR ? -(errno ?: EIO) : 0;
 }
 
+static int ask(struct nftset *s, struct nftnl_set *set, uint16_t flags, struct reading *rd)
+{
+	char buf[1024];
+	struct nlmsghdr *h = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETSETELEM, NFPROTO_INET, flags, ++s->seq);
+	int r;
+
+	nftnl_set_elems_nlmsg_build_payload(h, set);
+	r = exchange(s, h, on_message, rd);
+	return r < 0 ? r : rd->r;
+}
 
 static int keep(void *userdata, const struct elem *e)
 {
@@ -358,4 +379,56 @@ int nftset_count(struct nftset *s, const struct elem *e, uint64_t *ret_packets, 
 	*ret_packets = rd.packets;
 	*ret_bytes = rd.bytes;
 	return r;
+}
+
+/* --- gates --- */
+
+struct counting {
+	struct gate_count v[GATE_COUNTS];
+	size_t n;
+};
+
+static int on_gate_expr(struct nftnl_expr *e, void *userdata)
+{
+	struct counting *c = userdata;
+
+	if (strcmp(nftnl_expr_get_str(e, NFTNL_EXPR_NAME), "counter") == 0 && c->n < GATE_COUNTS)
+		c->v[c->n++] = (struct gate_count){ nftnl_expr_get_u64(e, NFTNL_EXPR_CTR_PACKETS), nftnl_expr_get_u64(e, NFTNL_EXPR_CTR_BYTES) };
+	return 0;
+}
+
+static int on_rule(const struct nlmsghdr *h, void *userdata)
+{
+	struct nftnl_rule *u = nftnl_rule_alloc();
+
+	if (!u || nftnl_rule_nlmsg_parse(h, u) < 0) {
+		if (u)
+			nftnl_rule_free(u);
+		errno = u ? EBADMSG : ENOMEM;
+		return MNL_CB_ERROR;
+	}
+	nftnl_expr_foreach(u, on_gate_expr, userdata);
+	nftnl_rule_free(u);
+	return MNL_CB_OK;
+}
+
+int nftset_gate_count(struct nftset *s, const char *tap, struct gate_count ret[GATE_COUNTS])
+{
+	struct nftnl_rule *u = nftnl_rule_alloc();
+	int r = u && nftnl_rule_set_str(u, NFTNL_RULE_TABLE, tap) == 0 ? -EINTR : -ENOMEM;
+	char buf[1024];
+
+	memset(ret, 0, GATE_COUNTS * sizeof(*ret));
+	for (int i = 0; r == -EINTR && i < TRIES; i++) {
+		struct nlmsghdr *h = nftnl_nlmsg_build_hdr(buf, NFT_MSG_GETRULE, NFPROTO_NETDEV, NLM_F_DUMP, ++s->seq);
+		struct counting c = { .n = 0 };
+
+		nftnl_rule_nlmsg_build_payload(h, u);
+		r = exchange(s, h, on_rule, &c);
+		/* a closed one's are the last */
+		memcpy(ret + GATE_COUNTS - c.n, c.v, c.n * sizeof(*ret));
+	}
+	if (u)
+		nftnl_rule_free(u);
+	return r == -ENOENT ? 0 : r;
 }

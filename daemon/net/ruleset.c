@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The base is text, one transaction: all of it or nothing. A sandbox is elements, and nothing else in the kernel depends on how
- * many of them there are: not what a change costs (a rule or a set would have all of the table's walked through), not
- * what a packet costs (each is looked up in hashes by its interface and addresses).
+ * The base is text, one transaction: all of it or nothing. A sandbox is elements (and its gate, see net/gate.h), and nothing
+ * else in the kernel depends on how many of them there are: not what a change costs (a rule or a set would have all of the
+ * table's walked through), not what a packet costs (each is looked up in hashes by its interface and addresses).
  *
  * Closed is the default, see nft/declaw-base.nft: without an element nothing goes anywhere.
  *
@@ -15,6 +15,7 @@
 #include "net/nft-base.h"
 #include "net/ruleset.h"
 #include "policy/policy.h"
+#include "util/fnv.h"
 #include "util/str.h"
 
 #define RULESET_MARK_FORWARDED 0xdec10001u
@@ -154,6 +155,20 @@ int ruleset_base(const struct firewall_config *config, char **ret)
 		say(&t, "flush chain inet declaw refuse\nadd rule inet declaw refuse counter drop\n");
 	rules_workers(&t, config);
 	return text_take(&t, ret);
+}
+
+/* The first block of the file, without its comments */
+void ruleset_made(char ret[static RULESET_MADE_MAX])
+{
+	uint64_t h = FNV_BEGIN;
+	const char *line = nft_base, *end;
+
+	for (; *line && !str_starts(line, "}"); line = end + (*end != 0)) {
+		end = line + strcspn(line, "\n");
+		if (line[strspn(line, "\t ")] != '#')
+			h = fnv(h, line, (size_t)(end - line));
+	}
+	snprintf(ret, RULESET_MADE_MAX, "made_%016llx", (unsigned long long)h);
 }
 
 /* --- one sandbox --- */

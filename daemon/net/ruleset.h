@@ -21,6 +21,7 @@ struct policy;
 #define RULESET_ID_MAX 12u		/* of a short id: the interface's name has 15 */
 #define RULESET_PIECES_MAX 16384u	/* that a policy's ranges are cut into */
 #define RULESET_PINS_MAX 4096u		/* of one sandbox */
+#define RULESET_MADE_MAX 32
 #define RULESET_COUNT_LIFE 604800u	/* seconds: as `counts` says in the base */
 
 /* A connection's mark: the number of the policy by which it was judged, and how */
@@ -64,6 +65,8 @@ extern const struct ruleset_verdict ruleset_verdicts[];	/* ends with mark 0 */
 
 /* Tables, sets and chains with their rules; elements stay. Any number of times. malloc'ed. */
 int ruleset_base(const struct firewall_config *config, char **ret);
+/* A name for what the base declares: sets, maps, chains and hooks. Another declaration is another name, other rules are not. */
+void ruleset_made(char ret[static RULESET_MADE_MAX]);
 /* All that a sandbox with that policy has in the kernel, sorted. -E2BIG: too many ranges. -ENOSPC: too many pins */
 int ruleset_sandbox(const struct firewall_sandbox *sb, struct elems *ret);
 /* All that a closed one has: it is known, and gets nowhere */

@@ -12,6 +12,7 @@
 
 #include "loop/workers.h"
 #include "net/tap.h"
+#include "util/fnv.h"
 #include "util/str.h"
 
 /* QEMU attaches as a member of this group; IFF_VNET_HDR is what it asks for, other flags may change at attaching. */
@@ -161,10 +162,8 @@ int tap_foreach(const char *prefix, void (*fn)(void *userdata, const char *name)
 
 void tap_mac(const char *sandbox_id, char ret[18])
 {
-	uint64_t h = 14695981039346656037ull;
+	uint64_t h = fnv(FNV_BEGIN, sandbox_id, strlen(sandbox_id));
 
-	for (; *sandbox_id; sandbox_id++)
-		h = (h ^ (uint8_t)*sandbox_id) * 1099511628211ull;
 	/* The upper bytes are the better mixed ones; 02 is "locally administered, unicast". */
 	snprintf(ret, 18, "02:%02x:%02x:%02x:%02x:%02x", (unsigned int)(h >> 56) & 255, (unsigned int)(h >> 48) & 255,
 		 (unsigned int)(h >> 40) & 255, (unsigned int)(h >> 32) & 255, (unsigned int)(h >> 24) & 255);

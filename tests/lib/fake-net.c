@@ -11,6 +11,7 @@
 #include "net/conntrack.h"
 #include "policy/policy.h"
 #include "util/fileio.h"
+#include "util/fnv.h"
 #include "util/log.h"
 
 /* --- connection tracking --- */
@@ -200,7 +201,10 @@ int tap_foreach(const char *prefix, void (*fn)(void *userdata, const char *name)
 
 void tap_mac(const char *sandbox_id, char ret[18])
 {
-	snprintf(ret, 18, "02:00:%02x:%02x:00:01", sandbox_id[4], sandbox_id[5]);
+	uint64_t h = fnv(FNV_BEGIN, sandbox_id, strlen(sandbox_id));
+
+	snprintf(ret, 18, "02:00:%02x:%02x:%02x:%02x", (unsigned int)(h >> 56) & 255, (unsigned int)(h >> 48) & 255,
+		 (unsigned int)(h >> 40) & 255, (unsigned int)(h >> 32) & 255);
 }
 
 /* --- disks and workers --- */

@@ -20,6 +20,7 @@
 
 #include "lib/firewall-fixture.h"
 #include "lib/jail.h"
+#include "net/ruleset.h"
 #include "net/tap.h"
 
 #define STRAY "dclstray00000"
@@ -30,7 +31,9 @@ static void test_base_is_the_file(void)
 	const char *srcdir = getenv("srcdir");
 	_cleanup_free_ char *path = str_format("%s/nft/declaw-base.nft", srcdir ? srcdir : ".");
 	_cleanup_free_ char *file = NULL, *built = NULL, *twice = NULL, *empty = NULL, *none = ruleset();
+	char made[RULESET_MADE_MAX];
 
+	ruleset_made(made);
 	ok(CMD_OK("nft", "-f", path), "nft takes %s", path);
 	ok(CMD_OK("nft", "add element inet declaw network { 10.214.0.0/16 }") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out ct mark 0x40000003 accept") &&
@@ -39,7 +42,8 @@ static void test_base_is_the_file(void)
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 jump guard") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4001 ct mark set 0x40000003") &&
 	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 ip daddr @upstream meta l4proto { tcp, udp } th dport 53 accept") &&
-	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 goto refuse"), "and what the configuration adds");
+	   CMD_OK("nft", "add rule inet declaw workers_out meta skuid 4002 goto refuse") &&
+	   CMD_OK("nft", "add", "chain", "inet", "declaw", made), "and what the configuration adds");
 	file = ruleset();
 	ok(CMD_OK("nft", "flush", "ruleset"), "flushed");
 	ok(setup_rules() == 0, "what is built in is taken: %s", last_message);
@@ -53,6 +57,26 @@ static void test_base_is_the_file(void)
 	ok(teardown() == 0 && teardown() == 0, "taken down, twice");
 	empty = ruleset();
 	ok(str_eq(empty, none), "nothing is left");
+}
+
+/* A daemon of another release left its table: with a set of another type, and a chain that drops what ours lets pass */
+static void test_other_release(void)
+{
+	_cleanup_free_ char *ours = NULL, *instead = NULL;
+
+	ok(setup_rules() == 0, "set up");
+	ours = ruleset();
+	ok(teardown() == 0 && CMD_OK("nft", "add table inet declaw") &&
+	   CMD_OK("nft", "add set inet declaw sends { type ipv4_addr; counter; }") &&
+	   CMD_OK("nft", "add chain inet declaw prerouting { type filter hook prerouting priority -150; policy drop; }"),
+	   "what another release made");
+	ok(setup_rules() == 0, "set up over it: %s", last_message);
+	instead = ruleset();
+	ok(str_eq(ours, instead), "ours is there instead");
+	if (!str_eq(ours, instead))
+		printf("# instead %s\n", instead);
+	ok(close_sandbox(ID, TAP) == 0 && list() == 1 && setup_rules() == 0 && list() == 1, "the next one keeps what there is");
+	ok(remove_sandbox(ID, TAP) == 0 && teardown() == 0, "taken down");
 }
 
 static void test_sandboxes(void)
@@ -308,6 +332,7 @@ int main(void)
 {
 	fixture_open();
 	test_base_is_the_file();
+	test_other_release();
 	test_sandboxes();
 	test_packets();
 	test_free(fixture_workers);
