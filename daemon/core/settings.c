@@ -144,7 +144,7 @@ static const char settings_defaults[] =
 	"accelerator = auto\n"
 	"accelerator_probe_timeout = 20s\n"
 	"tsc_khz = 0\n"
-	"workers = 12\n"
+	"workers = 16\n"
 	"[egress]\n"
 	"network = 10.214.0.0/16\n"
 	"allow_private = none\n"

@@ -9,8 +9,9 @@
 #include "loop/strands.h"
 
 static const unsigned int lane_cap[WORK_LANE_MAX] = {
-	/* libvirtd serves five calls of one connection at a time; a fifth slow one would block quick ones. */
+	/* units/libvirtd.conf lets it serve 32 calls of one connection at a time. */
 	[WORK_LANE_VIRT] = 4,
+	[WORK_LANE_VIRT_BULK] = 4,
 	[WORK_LANE_VIRT_CTL] = 4,
 	/* An nft_ctx is not thread-safe. */
 	[WORK_LANE_NFT] = 1,

@@ -9,12 +9,14 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/eventfd.h>
 
 #include "loop/strands.h"
+#include "util/fnv.h"
 
 #define WORKERS_MAX 64
-#define WORKERS_DEFAULT 12	/* the sum of the caps in strands.c */
+#define WORKERS_DEFAULT 16	/* the sum of the caps in strands.c */
 
 struct workers {
 	pthread_mutex_t lock;
@@ -215,9 +217,7 @@ bool workers_cancel(struct workers *w, struct job *j)
 
 uint64_t workers_strand(const char *name)
 {
-	uint64_t h = 14695981039346656037ull;
+	uint64_t h = fnv(FNV_BEGIN, name, strlen(name));
 
-	for (; *name; name++)
-		h = (h ^ (uint8_t)*name) * 1099511628211ull;
 	return h ? h : 1;
 }

@@ -5,7 +5,7 @@
  * A job is two functions over one heap argument: run() on a worker (plain values only: no sd-*, no MHD, no json-c,
  * no logging above debug) and done() on the loop thread. Jobs with the same strand run one at a time in the order of
  * submission; a WORK_URGENT job overtakes the queued (never the running) jobs of its strand and of the pool.
- * lane caps how many jobs of one kind run at once (libvirt: four per connection, see style of use in virt/).
+ * lane caps how many jobs of one kind run at once; libvirt has one for what is quick, one for whole memories, one for ends.
  *
  * A struct job is valid until its done() is entered; who keeps one drops it there.
  */
@@ -20,7 +20,9 @@ struct workers;
 struct job;
 
 enum work_class { WORK_NORMAL, WORK_URGENT };
-enum work_lane { WORK_LANE_VIRT, WORK_LANE_VIRT_CTL, WORK_LANE_NFT, WORK_LANE_FILE, WORK_LANE_CONNTRACK, WORK_LANE_MAX };
+enum work_lane {
+	WORK_LANE_VIRT, WORK_LANE_VIRT_BULK, WORK_LANE_VIRT_CTL, WORK_LANE_NFT, WORK_LANE_FILE, WORK_LANE_CONNTRACK, WORK_LANE_MAX
+};
 
 typedef void (*work_run_fn)(void *arg);
 /* cancelled: run() was never called. Owns arg from here on. */

@@ -113,9 +113,16 @@ static void refuse(struct virt *v, struct call *c, int error)
 	sd_event_source_set_enabled(v->refused, SD_EVENT_ONESHOT);
 }
 
+/* A guest's whole memory goes somewhere: that may take minutes, and no number of these may keep others waiting. */
+static bool is_bulk(const struct work *w)
+{
+	return w->op == WORK_COPY || w->op == WORK_SAVE;
+}
+
 static void submit(struct virt *v, struct call *c)
 {
 	bool control = c->work.op == WORK_DESTROY || c->work.op == WORK_LIST;
+	enum work_lane lane = control ? WORK_LANE_VIRT_CTL : is_bulk(&c->work) ? WORK_LANE_VIRT_BULK : WORK_LANE_VIRT;
 	uint64_t strand = c->work.op == WORK_LIST ? 0 : workers_strand(c->work.name);
 	int r;
 
@@ -126,9 +133,8 @@ static void submit(struct virt *v, struct call *c)
 	c->session = session_ref(v->session);
 	c->work.conn = c->session->conn[control ? SESSION_CONTROL : SESSION_WORK];
 	c->work.pid_dir = c->session->pid_dir;
-	r = workers_submit(v->workers, control ? WORK_LANE_VIRT_CTL : WORK_LANE_VIRT,
-			   c->work.op == WORK_DESTROY ? WORK_URGENT : WORK_NORMAL, strand, call_run, call_done, c,
-			   &c->job);
+	r = workers_submit(v->workers, lane, c->work.op == WORK_DESTROY ? WORK_URGENT : WORK_NORMAL, strand, call_run,
+			   call_done, c, &c->job);
 	if (r < 0)
 		refuse(v, c, r);
 }

@@ -110,7 +110,7 @@ static void test_strand_order(sd_event *e, struct workers *w)
 
 static void test_caps(sd_event *e, struct workers *w)
 {
-	static const int cap[WORK_LANE_MAX] = { 4, 4, 1, 2, 1 };
+	static const int cap[WORK_LANE_MAX] = { 4, 4, 4, 1, 2, 1 };
 	struct gate g = GATE_INIT;
 	struct task v[WORK_LANE_MAX * 8];
 	int n = 0;
@@ -121,9 +121,9 @@ static void test_caps(sd_event *e, struct workers *w)
 			v[n] = task(&g, (enum work_lane)lane, 0, true);
 			submit(w, &v[n], WORK_NORMAL, 0, NULL);
 		}
-	gate_await(&g, 12);
+	gate_await(&g, 16);
 	gate_open(&g);
-	ok(tap_wait(e, 10, n_done == n), "%d jobs in five lanes are done", n);
+	ok(tap_wait(e, 10, n_done == n), "%d jobs in six lanes are done", n);
 	for (int lane = 0; lane < WORK_LANE_MAX; lane++)
 		ok(g.most_by_lane[lane] == cap[lane], "lane %d ran %d at once", lane, g.most_by_lane[lane]);
 }
