@@ -32,7 +32,9 @@ struct chan_client {
 	struct chan *chan;
 	sd_event_source *retry, *lost_timer;
 	bool synced;
-	bool gathers;		/* verdicts wait for chan_client_flush() */
+	bool gathers;		/* verdicts wait for chan_client_tell() */
+	bool waiting;		/* some do */
+	uint64_t told_usec;	/* when they went last */
 	struct list sandboxes, calls;
 	struct map *by_id, *by_addr;
 	char *config;		/* its text */
@@ -398,6 +400,7 @@ void chan_client_audit(struct chan_client *c, struct chan_sandbox *sb, struct ch
 	m.type = CHAN_AUDIT;
 	m.u.audit = *a;
 	memcpy(m.u.audit.id, sb->id, sizeof(m.u.audit.id));
+	c->waiting = c->gathers;
 	if ((c->gathers ? chan_queue : chan_send)(c->chan, &m) < 0)
 		sb->audit_lost++;
 }
@@ -407,8 +410,26 @@ void chan_client_gather(struct chan_client *c)
 	c->gathers = true;
 }
 
+int chan_client_tell(struct chan_client *c, int *ret_msec)
+{
+	uint64_t now, since;
+
+	*ret_msec = -1;
+	if (!c->waiting)
+		return 0;
+	now = clock_monotonic();
+	since = (now - c->told_usec) / USEC_PER_MSEC;
+	if (since < CHAN_TELL_MSEC) {
+		*ret_msec = CHAN_TELL_MSEC - (int)since;
+		return 0;
+	}
+	c->told_usec = now;
+	return chan_client_flush(c);
+}
+
 int chan_client_flush(struct chan_client *c)
 {
+	c->waiting = false;
 	return c->chan ? chan_flush(c->chan) : 0;
 }
 

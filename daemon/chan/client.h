@@ -85,10 +85,13 @@ void chan_client_unpin(struct chan_client *c, const void *userdata);
 /* One verdict; a->id is filled in. Beyond 100 a second for a sandbox only their number is reported. */
 void chan_client_audit(struct chan_client *c, struct chan_sandbox *sb, struct chan_audit *a);
 /*
- * From now on verdicts wait for chan_client_flush(), so that those of one turn are one message. Its caller does so before it
- * sleeps. Negative: the channel has ended, which the loop hears of.
+ * From now on verdicts wait for chan_client_tell(), which its caller calls before it sleeps, or for chan_client_flush(). The
+ * former sends them if it has not for CHAN_TELL_MSEC, so that many are one message and wake declawd once; *ret_msec: call it
+ * again then, -1: nothing waits. Negative: the channel has ended, which the loop hears of.
  */
+#define CHAN_TELL_MSEC 5
 void chan_client_gather(struct chan_client *c);
+int chan_client_tell(struct chan_client *c, int *ret_msec);
 int chan_client_flush(struct chan_client *c);
 
 #endif

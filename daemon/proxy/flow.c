@@ -27,7 +27,6 @@ static void audit(struct flow *f, enum chan_verdict verdict, enum chan_proto pro
 	chan_text(a.name, sizeof(a.name), f->name);
 	chan_text(a.rule, sizeof(a.rule), rule);
 	chan_text(a.detail, sizeof(a.detail), detail);
-	f->proxy->said = true;
 	chan_client_audit(f->proxy->client, f->sandbox, &a);
 }
 
@@ -165,7 +164,7 @@ void flow_judge_again(struct flow *f)
 
 static void dial(struct flow *f, const char *rule)
 {
-	int one = 1, r;
+	int one = 1, zero = 0, r;
 
 	audit(f, CHAN_ALLOW, proto_of(f), rule, "");
 	f->hello = hello_free(f->hello);
@@ -173,6 +172,8 @@ static void dial(struct flow *f, const char *rule)
 	r = f->server.fd < 0 ? -errno : 0;
 	if (r == 0) {
 		setsockopt(f->server.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		/* there is something to say at once: the handshake's last packet is the one that carries it */
+		setsockopt(f->server.fd, IPPROTO_TCP, TCP_QUICKACK, &zero, sizeof(zero));
 		if (connect(f->server.fd, (const struct sockaddr *)&f->dst, sizeof(f->dst)) < 0 && errno != EINPROGRESS)
 			r = -errno;
 	}

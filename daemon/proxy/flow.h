@@ -74,7 +74,6 @@ struct proxy {
 	struct chan_client *client;
 	int listener, epoll;
 	bool told;		/* the channel was read: the event loop may have something to do */
-	bool said;		/* there are audit entries to be sent */
 	unsigned int n_flows, n_large;
 	struct list waiting, running, over;
 };

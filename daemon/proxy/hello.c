@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* See hello.h. One context for all; a handshake object lives until the hello is through. */
+/*
+ * See hello.h. One context for all; a handshake object lives until the hello is through, and a few of those that a whole
+ * hello went through are kept for the next: making one costs as much as the parsing.
+ */
 #include "proxy/hello.h"
 
 #include <openssl/err.h>
@@ -17,7 +20,11 @@ struct hello {
 	char name[POLICY_NAME_MAX];
 };
 
+#define SPARE_MAX 16u
+
 static SSL_CTX *context;
+static struct hello *spare[SPARE_MAX];
+static unsigned int n_spare;
 
 /* server_name: list length, then one entry: type 0, length, name. A list of several has no single meaning. */
 static enum hello_result read_name(const unsigned char *p, size_t len, char *ret)
@@ -62,7 +69,6 @@ static int context_init(void)
 	if (SSL_CTX_add_custom_ext(context, EXT_ECH, SSL_EXT_CLIENT_HELLO, NULL, NULL, NULL, NULL, NULL) != 1 ||
 	    SSL_CTX_add_custom_ext(context, EXT_ESNI, SSL_EXT_CLIENT_HELLO, NULL, NULL, NULL, NULL, NULL) != 1)
 		return -EIO;
-	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
 	/* Clients of any age may name themselves; what is spoken in the end is between them and the server */
 	SSL_CTX_set_min_proto_version(context, TLS1_VERSION);
@@ -75,6 +81,10 @@ int hello_new(struct hello **ret)
 	struct hello *h;
 	BIO *out;
 
+	if (n_spare > 0) {
+		*ret = spare[--n_spare];
+		return 0;
+	}
 	if (context_init() < 0)
 		return -ENOMEM;
 	h = calloc(1, sizeof(*h));
@@ -98,8 +108,23 @@ int hello_new(struct hello **ret)
 	return 0;
 }
 
+/* As new: nothing of the hello that was read is left, nor of what came behind it */
+static bool forget(struct hello *h)
+{
+	if (SSL_clear(h->ssl) != 1 || BIO_reset(h->in) != 1)
+		return false;
+	h->seen = 0;
+	h->result = HELLO_MORE;
+	memset(h->name, 0, sizeof(h->name));
+	return true;
+}
+
 struct hello *hello_free(struct hello *h)
 {
+	if (h && h->result == HELLO_NAME && n_spare < SPARE_MAX && forget(h)) {
+		spare[n_spare++] = h;
+		return NULL;
+	}
 	if (h)
 		SSL_free(h->ssl);
 	free(h);

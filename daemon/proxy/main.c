@@ -47,13 +47,12 @@ static bool on_sockets(struct proxy *p)
 {
 	struct epoll_event e[BATCH];
 	bool loop = false;
-	int n;
+	int n, msec;
 
-	/* what was said since, together */
-	if (p->said && chan_client_flush(p->client) < 0)
+	if (chan_client_tell(p->client, &msec) < 0)
 		return true;
-	p->said = p->told = false;
-	n = epoll_wait(p->epoll, e, BATCH, -1);
+	p->told = false;
+	n = epoll_wait(p->epoll, e, BATCH, msec);
 	for (int i = 0; i < n; i++) {
 		if (e[i].data.ptr == p->event)
 			loop = true;

@@ -53,9 +53,12 @@ static bool broke(struct flow *f)
 	return false;
 }
 
+/* What was said to the end both ways is closed next, which says the same */
 static void shut(struct flow_end *e)
 {
-	if (!e->shut)
+	const struct flow_end *other = e == &e->flow->guest ? &e->flow->server : &e->flow->guest;
+
+	if (!e->shut && !other->shut)
 		shutdown(e->fd, SHUT_WR);
 	e->shut = true;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Any bytes as a ClientHello and as an HTTP connection. Beyond not crashing: the pieces they come in change nothing;
- * a name that is given is canonical; what was read never exceeds what there was, and something always is.
+ * Any bytes as a ClientHello and as an HTTP connection. Beyond not crashing: the pieces they come in change nothing, nor does what
+ * was read before; a name that is given is canonical; what was read never exceeds what there was, and something always is.
  */
 #include <string.h>
 
@@ -35,6 +35,8 @@ static void check_hello(const uint8_t *data, size_t size)
 	char whole[POLICY_NAME_MAX] = "", pieces[POLICY_NAME_MAX] = "";
 	enum hello_result a = feed_hello(data, size, size ?: 1, whole), b = feed_hello(data, size, 7, pieces);
 
+	/* by the object that read it before, if it is one that is kept */
+	MUST(feed_hello(data, size, size ?: 1, pieces) == a);
 	if (a == HELLO_NAME) {
 		check_canonical(whole);
 		MUST(b == HELLO_NAME && str_eq(whole, pieces));

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "chan/client.h"
 #include "chan/line.h"
@@ -478,6 +479,43 @@ Test(client, audits_are_gathered)
 	close(fd);
 	chan_client_audit(w.client, sb, &a);
 	cr_assert_lt(chan_client_flush(w.client), 0, "nobody is there");
+	chan_client_free(w.client);
+}
+
+/* The first one after a pause goes at once, the next ones when the time says so, however fast or slow this runs */
+Test(client, audits_are_told_now_and_then)
+{
+	struct worker w = { 0 };
+	struct chan_audit a = { .verdict = CHAN_ALLOW, .proto = CHAN_PROTO_TLS, .name = "x.test" };
+	struct chan_sandbox *sb;
+	int fd, msec = 0;
+	size_t got = 0;
+
+	cr_assert_eq(chan_client_new(event, sock_path, CHAN_ROLE_PROXY, &client_ops, &w, &w.client), 0);
+	chan_client_gather(w.client);
+	fd = served(&w);
+	lines_at(fd);
+	cr_assert_eq(chan_client_tell(w.client, &msec), 0);
+	cr_assert_eq(msec, -1, "nothing waits");
+	sb = chan_client_find(w.client, ip("10.214.0.5"));
+	chan_client_audit(w.client, sb, &a);
+	cr_assert_eq(chan_client_tell(w.client, &msec), 0);
+	cr_assert_eq(msec, -1);
+	cr_assert_eq(lines_at(fd), 1, "at once");
+	for (int i = 0; i < 3; i++)
+		chan_client_audit(w.client, sb, &a);
+	do {
+		cr_assert_eq(chan_client_tell(w.client, &msec), 0);
+		got = lines_at(fd);
+		cr_assert_eq(got, msec < 0 ? 3 : 0, "all of them when it is time: %zu, %d ms", got, msec);
+		cr_assert_leq(msec, CHAN_TELL_MSEC);
+		if (msec > 0)
+			usleep((useconds_t)msec * 1000);
+	} while (msec >= 0);
+	cr_assert_eq(chan_client_tell(w.client, &msec), 0);
+	cr_assert_eq(msec, -1, "and once");
+	cr_assert_eq(lines_at(fd), 0);
+	close(fd);
 	chan_client_free(w.client);
 }
 

@@ -56,6 +56,45 @@ Test(hello, any_pieces)
 		cr_assert_eq(feed(data, n, n ?: 1, name), HELLO_MORE, "%zu of %zu", n, len);
 }
 
+/* The object of a hello that went through serves the next: nothing of the one before shows, nor of what came behind it */
+Test(hello, the_next_one_knows_nothing)
+{
+	unsigned char good[4096], other[4096], none[4096];
+	size_t n_good = client_hello("api.github.com", good, sizeof(good)), n_none = client_hello(NULL, none, sizeof(none));
+	size_t n_other = client_hello("a.b.example.com", other, sizeof(other));
+	struct hello *h = NULL, *again = NULL;
+	char name[POLICY_NAME_MAX];
+
+	memset(good + n_good, 0x16, 700);
+	for (int i = 0; i < 50; i++) {
+		memset(name, 0, sizeof(name));
+		cr_assert_eq(feed(good, n_good + (i % 2 ? 700 : 0), 4096, name), HELLO_NAME, "%d", i);
+		cr_assert_str_eq(name, "api.github.com");
+		memset(name, 0, sizeof(name));
+		switch (i % 5) {
+		case 0:
+			cr_assert_eq(feed(none, n_none, 4096, name), HELLO_NO_NAME, "%d", i);
+			cr_assert_str_empty(name);
+			break;
+		case 1:
+			cr_assert_eq(feed(other, n_other / 2, 4096, name), HELLO_MORE, "%d", i);
+			break;
+		case 2:
+			cr_assert_eq(feed((const unsigned char *)"\x16\x03\x01\x00\x05hello", 10, 10, name), HELLO_BAD, "%d", i);
+			break;
+		default:
+			cr_assert_eq(feed(other, n_other, (size_t)i, name), HELLO_NAME, "%d", i);
+			cr_assert_str_eq(name, "a.b.example.com");
+		}
+	}
+	cr_assert_eq(hello_new(&h), 0);
+	cr_assert_eq(hello_feed(h, good, n_good, name), HELLO_NAME);
+	hello_free(h);
+	cr_assert_eq(hello_new(&again), 0);
+	cr_assert_eq(again, h, "it is the same one");
+	hello_free(again);
+}
+
 /* The handshake message cut into several TLS records, as some do to slip through */
 Test(hello, any_records)
 {

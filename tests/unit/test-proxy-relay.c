@@ -36,12 +36,18 @@ static void setup(struct pair *p, bool http)
 		p->flow.http = request_parser_new();
 }
 
+/* As flow_over() */
+static void over(struct pair *p)
+{
+	p->flow.guest.fd = fd_close(p->flow.guest.fd);
+	p->flow.server.fd = fd_close(p->flow.server.fd);
+}
+
 static void teardown(struct pair *p)
 {
 	close(p->client);
 	close(p->origin);
-	close(p->flow.guest.fd);
-	close(p->flow.server.fd);
+	over(p);
 	for (int i = 0; i < 2; i++) {
 		fd_close(p->flow.up.fd[i]);
 		fd_close(p->flow.down.fd[i]);
@@ -240,6 +246,7 @@ static void exchange(unsigned int seed)
 			if (relayed && !relay(&p.flow)) {
 				cr_assert_not(p.flow.broken);
 				relayed = false;
+				over(&p);
 			}
 		}
 		idle = n > 0 || before != client.sent + client.got + origin.sent + origin.got ? 0 : idle + 1;
@@ -258,4 +265,43 @@ Test(relay, every_byte_both_ways)
 {
 	for (unsigned int seed = 1; seed <= 60; seed++)
 		exchange(seed);
+}
+
+static bool ended(int fd)
+{
+	char c;
+
+	return recv(fd, &c, 1, 0) == 0;
+}
+
+/* Whoever ends first is told on; the other one hears of the end when the flow is closed, which follows at once */
+static void ends(bool client_first)
+{
+	struct pair p;
+	char got[8];
+	int first, second;
+
+	setup(&p, false);
+	first = client_first ? p.client : p.origin;
+	second = client_first ? p.origin : p.client;
+	cr_assert_eq(shutdown(first, SHUT_WR), 0);
+	cr_assert(again(&p), "one way is open");
+	cr_assert(ended(second));
+	cr_assert_not(ended(first));
+	cr_assert_eq(send(second, "late", 4, 0), 4);
+	cr_assert_eq(shutdown(second, SHUT_WR), 0);
+	p.flow.guest.ending = p.flow.server.ending = true;
+	cr_assert_not(again(&p), "both ways are through");
+	cr_assert_not(p.flow.broken);
+	cr_assert(p.flow.guest.shut && p.flow.server.shut);
+	over(&p);
+	cr_assert_eq(recv(first, got, sizeof(got), 0), 4);
+	cr_assert(ended(first));
+	teardown(&p);
+}
+
+Test(relay, the_last_end_is_closed)
+{
+	ends(true);
+	ends(false);
 }
