@@ -2,9 +2,10 @@
 /*
  * FILE_WRITE: a stream into a temporary file beside its target, then one rename.
  *
- * The agent writes by itself, straight from the frame, until a write took longer than SLOW: the kernel makes
- * writers of much dirty memory wait, and from then on a forked helper behind a pipe does the waiting. Renaming is not
- * followed by fsync: the disk lives as long as the sandbox.
+ * The agent writes by itself, straight from the frame, until a write slept for longer than SLOW: the kernel makes
+ * writers of much dirty memory wait, and from then on a forked helper behind a pipe does the waiting, which costs two more
+ * copies. One that took long need not have slept: another machine may have had this one's processor. So the
+ * writes after it are asked whether they did. Renaming is not followed by fsync: the disk lives as long as the sandbox.
  *
  *	WRITING  bytes come, agent writes.            -> PIPING after a slow write, -> done at the end
  *	PIPING   bytes go into the helper's pipe.     -> WAITING at the end or when the helper gave up
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,9 +28,11 @@
 #include "filewrite.h"
 #include "wire/tlv.h"
 
-#define WRITE_WINDOW (512u * 1024)
+#define WRITE_WINDOW (1024u * 1024)
 /* A write into the page cache takes microseconds; the kernel's shortest pause is 10 ms. */
 #define SLOW_NS (10ull * 1000 * 1000)
+/* The kernel lets a writer go on for 32 to 256 pages between two pauses. */
+#define DOUBTS 64u
 #define PIPE_SIZE (256 * 1024)
 
 struct upload {
@@ -44,6 +48,7 @@ struct upload {
 	int error;			/* negative, once something failed */
 	uint64_t size;
 	bool slow;
+	unsigned int doubts;		/* writes still to be asked whether they slept */
 	mode_t mode;
 	struct owner owner;
 	char path[PATH_MAX], temp[PATH_MAX];
@@ -185,17 +190,31 @@ static void upload_at_end(struct upload *u)
 	u->state = UPLOAD_WAITING;
 }
 
+/* How often this process has waited for something */
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_SELF, &usage) < 0 ? 0 : usage.ru_nvcsw;
+}
+
 /* Bytes written or -errno. */
 static ssize_t upload_writev(struct upload *u, const struct iovec *iov, int n)
 {
+	bool asked = u->doubts > 0;
+	long slept = asked ? sleeps() : 0;
 	uint64_t before = agent_now();
 	ssize_t put = writev(u->state == UPLOAD_PIPING ? u->pipe : u->fd, iov, n);
 
 	if (put < 0)
 		return -errno;
 	u->size += (uint64_t)put;
-	if (agent_now() - before > SLOW_NS)
-		u->slow = true;
+	if (asked)
+		u->doubts--;
+	if (agent_now() - before > SLOW_NS) {
+		u->slow = u->slow || (asked && sleeps() > slept);
+		u->doubts = DOUBTS;
+	}
 	return put;
 }
 

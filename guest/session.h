@@ -64,7 +64,8 @@ struct session {
 	unsigned int end_next;
 
 	struct wire_decoder decoder;
-	uint8_t out[DCLW_FRAME_MAX];	/* whole frames for one write */
+	uint8_t *out;			/* DCLW_FRAME_MAX bytes: whole frames for one write */
+	void *out_memory;
 	size_t out_pos, out_len;
 };
 

@@ -159,13 +159,14 @@ int stream_peek(const struct stream *s, struct iovec iov[static 2])
 	return ring_slices(&s->ring, s->head, s->tail, iov);
 }
 
+/* A WINDOW is a write of its own with a notification, dear to an emulated guest: it waits until half the ring is to be told of. */
 void stream_consumed(struct stream *s, size_t len)
 {
 	uint64_t untold;
 
 	s->head += len;
 	untold = s->head - s->head_told;
-	if (untold >= s->ring.size / 4)
+	if (untold >= s->ring.size / 2)
 		stream_window_due(s, false);
 	else if (untold > 0)
 		stream_window_due(s, true);

@@ -9,7 +9,8 @@
  *
  * The guest keeps at most DCLW_CONN_WINDOW bytes unacknowledged over all streams. Many streams with
  * less than half a window each would fill that, so when the sum of what could be acknowledged gets
- * large, all of them are.
+ * large, all of them are. Large is half of it: an acknowledgement costs an emulated guest about as much
+ * as sending five frames does, and what is left lasts for longer than it is under way.
  */
 #include "agent/internal.h"
 #include "wire/le.h"
@@ -85,7 +86,7 @@ void agent_stream_consumed(struct agent_stream *s, size_t len)
 		a->ackable += n;
 	}
 	stream_in_credit(s);
-	if (a->ackable >= DCLW_CONN_WINDOW / 4)
+	if (a->ackable >= DCLW_CONN_WINDOW / 2)
 		acknowledge_all(a);
 }
 

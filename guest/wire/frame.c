@@ -80,7 +80,7 @@ size_t wire_frame_put(uint8_t *out, size_t size, const struct dclw_header *h, co
 void wire_decoder_init(struct wire_decoder *d)
 {
 	d->state = WIRE_SYNCED;
-	d->start = d->end = 0;
+	d->start = d->end = d->wanted = 0;
 	d->frames = d->bad_headers = d->bad_seals = d->skipped = 0;
 }
 
@@ -167,6 +167,10 @@ bool wire_decoder_next(struct wire_decoder *d, struct wire_frame *ret)
 		const uint8_t *at;
 		uint8_t seal[DCLW_SEAL_SIZE];
 
+		/* A virtio port gives a page at a time: its header is not looked at with each of them. */
+		if (d->end - d->start < d->wanted)
+			return false;
+		d->wanted = 0;
 		if (d->state == WIRE_SYNCED)
 			skip_padding(d);
 		else
@@ -183,8 +187,10 @@ bool wire_decoder_next(struct wire_decoder *d, struct wire_frame *ret)
 			lose_header(d);
 			continue;
 		}
-		if (d->end - d->start < wire_frame_size(&ret->header))
+		if (d->end - d->start < wire_frame_size(&ret->header)) {
+			d->wanted = wire_frame_size(&ret->header);
 			return false;
+		}
 		wire_seal(seal, at);
 		if (memcmp(at + DCLW_HEADER_SIZE + ret->header.length, seal, sizeof(seal)) != 0) {
 			d->bad_seals++;

@@ -36,6 +36,7 @@ enum wire_state { WIRE_SYNCED, WIRE_LOST };
 struct wire_decoder {
 	enum wire_state state;
 	size_t start, end;		/* unread bytes: buf[start..end) */
+	size_t wanted;			/* bytes that must be there before it is worth looking */
 	uint64_t frames;		/* good ones */
 	uint64_t bad_headers;		/* SYNCED left because of no or a bad header */
 	uint64_t bad_seals;

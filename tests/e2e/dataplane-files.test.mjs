@@ -4,6 +4,7 @@
 // and that a write is one step for whoever reads.
 
 import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { NotFoundError } from '@declaw/sdk';
 import { del, filePath, get, open, patch, post, rawPath, readAll, request } from './lib/api.mjs';
@@ -252,4 +253,24 @@ test('watch: the SDK gets its {}, the stream gets what happens', { timeout: 60_0
 		assert.ok(types.includes(type), `${type} in ${JSON.stringify(seen)}`);
 	assert.ok(seen.some((e) => e.path === '/tmp/w/sub/f'), JSON.stringify(seen));
 	assert.ok(seen.every((e) => e.path.startsWith('/tmp/w')));
+});
+
+test('a disk that cannot keep up with an upload holds nobody else up', { timeout: 120_000 }, async () => {
+	const data = randomBytes(4 << 20);
+	const writers = [];
+	let done = false;
+
+	// Above two pages that are not on the disk yet, the least there can be, the kernel makes writers wait: with every write
+	await sh(sbx(), 'echo 8192 > /proc/sys/vm/dirty_bytes; echo 4096 > /proc/sys/vm/dirty_background_bytes', { user: 'root' });
+
+	const upload = request('PUT', rawPath(sbx().sandboxId, '/var/tmp/much'), { body: data }).finally(() => { done = true; });
+
+	while (!done)
+		writers.push(Number(await sh(sbx(), 'pgrep -cx init')));
+	assert.equal((await upload).status, 200);
+	await sh(sbx(), 'echo 20 > /proc/sys/vm/dirty_ratio; echo 10 > /proc/sys/vm/dirty_background_ratio', { user: 'root' });
+	assert.ok(writers.length > 2, `${writers.length} commands were answered meanwhile`);
+	assert.ok(writers.includes(2), `somebody else than the agent waits for the disk: ${writers}`);
+	assert.equal((await sh(sbx(), 'sha256sum < /var/tmp/much; rm /var/tmp/much')).slice(0, 64),
+		createHash('sha256').update(data).digest('hex'));
 });
