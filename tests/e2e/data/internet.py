@@ -58,6 +58,8 @@ def tcp(port):
 
 
 IP_PKTINFO = 8
+SO_RCVBUFFORCE = 33
+ROOM = 16 << 20     # a flood is seen whole, however slowly this program runs
 
 
 # Port 5001 goes on talking, whether anybody still answers or not
@@ -74,6 +76,7 @@ def answer(s, port, data, info, peer):
 def udp(port):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
     s.bind(('0.0.0.0', port))
     while True:
         data, anc, _, peer = s.recvmsg(65536, 1024)
@@ -87,6 +90,7 @@ def udp(port):
 
 def sniff():
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
     s.bind(('eth0', 0))
     while True:
         frame, address = s.recvfrom(2048)
@@ -181,6 +185,7 @@ def dns_answer(data, to, proto):
 def dns_udp():
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+    s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, ROOM)
     s.bind(('0.0.0.0', 53))
     while True:
         data, anc, _, peer = s.recvmsg(4096, 1024)
