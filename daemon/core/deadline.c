@@ -2,10 +2,10 @@
 /*
  * Deadlines are systemd timers, one per sandbox: declaw-expire@<id>.timer, which starts the service of that name.
  *
- * While the daemon does not run, the service wants declawd.service, which thereby starts, and recovery ends what is
- * overdue. While it runs it looks at its own clock, since systemd has more to do than to tell us (on a busy machine its
- * word came up to 300 ms late), and once more when it hears of the elapsed timer by the unit's removal
- * (RemainAfterElapse is off). Both say *when to look*; whether something is due is decided by deadline_usec alone.
+ * While the daemon does not run, the service asks systemd to start it, and recovery ends what is overdue. While it runs
+ * it looks at its own clock, since systemd has more to do than to tell us (on a busy machine its word came up to 300 ms
+ * late), and once more when it hears of the elapsed timer by the unit's removal (RemainAfterElapse is off). Both say
+ * *when to look*; whether something is due is decided by deadline_usec alone.
  *
  * Starting takes systemd and the daemon 100 to 300 ms, which would be the lateness of a deadline. So a daemon that is
  * stopped leaves one more timer, declaw-expire@next.timer, which starts it somewhat before the first of them; for one
@@ -20,7 +20,7 @@
 #include "util/log.h"
 
 #define WAKE_AHEAD_USEC USEC_PER_SEC
-/* Not while it is still being stopped: the start would take the place of the stop */
+/* Earlier it is still being stopped, and the start is refused and has to be asked for again */
 #define WAKE_LEAST_USEC (200 * USEC_PER_MSEC)
 
 static void timer_set(void *userdata, int error, const char *message)

@@ -3,6 +3,7 @@
 // Deadlines: systemd timers that end or pause a sandbox on time, with or without the daemon.
 
 import assert from 'node:assert/strict';
+import { dirname } from 'node:path';
 import { test } from 'node:test';
 import { get, patch, post } from './lib/api.mjs';
 import { assertOk, assertTimestamp } from './lib/check.mjs';
@@ -36,6 +37,28 @@ test('timeout: killed on time, also while the daemon is stopped', { timeout: 60_
 	// How exactly is what tests/figures measures; this machine may be busy
 	assert.ok(assertTimestamp(end) - due < 10_000, `late by ${assertTimestamp(end) - due} ms`);
 	await until('nothing is to start it any more', async () => !/declaw-expire@next\.timer/.test(await timers()), 10_000);
+	await assertGone(id);
+});
+
+// A stop that takes longer than the deadline is far away: neither is lost.
+test('a deadline while declawd is being stopped', { timeout: 90_000 }, async () => {
+	const dropIn = '/run/systemd/system/declawd.service.d/slow-stop.conf';
+	const id = await create({ timeout: 600 });
+
+	await hostOut('sh', '-c', `mkdir -p ${dirname(dropIn)} && printf '[Service]\\nExecStop=sleep 6\\n' >${dropIn} && systemctl daemon-reload`);
+	try {
+		assertOk(await patch(`/sandboxes/${id}/timeout`, { timeout: 3 }));
+
+		const due = assertTimestamp((await state(id)).end_at);
+
+		await hostOut('systemctl', 'stop', 'declawd.service');
+		assert.ok(Date.now() > due, 'the deadline came before the end of the stop');
+		await until('declawd is back, and it has ended', async () =>
+			(await state(id).catch(() => null))?.state === 'killed', 30_000);
+		assert.equal((await state(id)).end_reason, 'timeout');
+	} finally {
+		await hostOut('sh', '-c', `rm ${dropIn}; systemctl daemon-reload; systemctl start declawd.service`);
+	}
 	await assertGone(id);
 });
 

@@ -43,13 +43,18 @@ async function runningDaemon(f, n) {
 async function stoppedDaemon(f, n) {
 	const late = [];
 
-	for (let i = 0; i < n; i++) {
+	for (let tries = 0; late.length < n; tries++) {
 		const id = await create();
 		const due = await arm(id, 4);
 
 		await hostOut('systemctl', 'stop', 'declawd.service');
-		if (Date.now() > due)
-			throw new Error('the daemon did not stop before the deadline: this says nothing about those');
+		if (Date.now() > due - 1000) {
+			if (tries > 2 * n)
+				throw new Error('the daemon does not stop a second before a deadline: this says nothing about those');
+			f.say('it stopped too late: once more');
+			await answers();
+			continue;
+		}
 		await sleep(due - Date.now());
 		await answers();
 		await persist(async () => {
