@@ -26,8 +26,9 @@ runner() {
 check_in() {
 	local kind=$1; shift
 	build "$kind" "$@" || return 1
-	# Tests that need a terminal or a colour do not exist; those that need time have their own limits.
-	DECLAW_TEST_BOOT=$(images_dir)/boot make -C "$(build_dir "$kind")" -j"$(nproc)" check VERBOSE=1
+	# Tests that need a terminal or a colour do not exist; those that need time have their own limits. Most of them wait
+	# most of the time, so that more than there are processors run at once.
+	DECLAW_TEST_BOOT=$(images_dir)/boot make -C "$(build_dir "$kind")" -j"$((2 * $(nproc)))" check VERBOSE=1
 	local r=$? suite
 	# Automake prints totals but no closing line of its own.
 	suite=$(build_dir "$kind")/test-suite.log
@@ -40,6 +41,27 @@ check_in() {
 				skipped (skipped ? ")" : "")
 		}' "$suite"
 	return $r
+}
+
+# compile_beside KIND [ARG]...: what check_in compiles, with what the next steps leave of the processors, until compiled_beside. That
+# it failed is for check_in to say, which does again what is missing. A session of its own, because processors are shared
+# between sessions first (sched(7), autogrouping).
+compile_beside() {
+	(
+		export src base
+		export -f autotools configure build build_dir
+		# shellcheck disable=SC2016 # for the other shell
+		exec setsid bash -c '
+			echo 19 >/proc/self/autogroup
+			chrt --idle --pid 0 $$
+			build "$@" && make -C "$(build_dir "$1")" -j"$(nproc)" check TESTS=' compile_beside "$@"
+	) </dev/null >"$logs/compile-beside.log" 2>&1 &
+	ui_beside=$!
+}
+
+compiled_beside() {
+	wait "$ui_beside"
+	ui_beside=
 }
 
 lint_scripts() {
@@ -93,16 +115,19 @@ test_e2e() {
 	return $r
 }
 
+# What is sanitized is not optimized: it is compiled in a third of the time, and nothing is optimized away
+sanitized=(asan CC=clang --enable-werror --enable-sanitizers CFLAGS="-g1 -O0" LDFLAGS=-fuse-ld=lld)
+
 run_tests() {
 	local from=$SECONDS
 	runner "scripts" '^shellcheck: ' lint_scripts
 	runner "layers" '^layers: ' check_layers
 	runner "unit and protocol tests, gcc" '^gcc: ' check_in "${product[@]}"
-	# What is sanitized is not optimized: it is compiled in a third of the time, and nothing is optimized away
-	runner "unit and protocol tests, clang with sanitizers" '^asan: ' check_in asan CC=clang \
-		--enable-werror --enable-sanitizers CFLAGS="-g1 -O0" LDFLAGS=-fuse-ld=lld
+	compile_beside "${sanitized[@]}"
 	runner "throw-away host" '^host: ' "$src/packaging/host/selftest"
 	runner "end to end" '^e2e: ' test_e2e
+	compiled_beside
+	runner "unit and protocol tests, clang with sanitizers" '^asan: ' check_in "${sanitized[@]}"
 	[ -z "$long" ] || runner "end to end, long" '^e2e: ' test_e2e long
 	runner "lifecycle figures" '^figures: ' with_host figures "$src/tests/figures/run" ${long:+--long}
 	runner "cold boots beside busy neighbours" '^boot: ' with_host test "$src/tests/boot/run" \

@@ -9,7 +9,8 @@ if [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
 else
 	ui_tty='' bold='' dim='' red='' green='' plain=''
 fi
-ui_child=
+ui_child=	# the step that runs, and what goes on beside steps
+ui_beside=
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%squickstart: %s%s\n' "$red" "$*" "$plain" >&2; exit 1; }
@@ -80,6 +81,7 @@ ui_start() {
 
 ui_interrupt() {
 	[ -z "$ui_child" ] || kill_tree "$ui_child"
+	[ -z "$ui_beside" ] || kill_tree "$ui_beside"
 	exit 130
 }
 
