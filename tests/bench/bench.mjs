@@ -12,6 +12,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { get } from '../e2e/lib/api.mjs';
+import { until } from '../e2e/lib/until.mjs';
 import { Skip } from './lib/skip.mjs';
 import { table } from './lib/table.mjs';
 
@@ -102,6 +103,14 @@ async function load() {
 		.sort((a, b) => areas.indexOf(a.area) - areas.indexOf(b.area));
 }
 
+// A host that has just started boots each template once, to fork from. Where it never will, a minute is lost.
+async function settled() {
+	const busy = ({ templates, creates }) => templates.some((t) => !creates.forkable.includes(t));
+
+	await until('every template to fork from', async () => !busy((await get('/healthz')).json), 60_000, 200)
+		.catch((e) => console.log(e.message));
+}
+
 async function carryOut(benchmark) {
 	const bench = new Bench(benchmark);
 
@@ -126,6 +135,7 @@ writeFileSync(figuresFile, '');
 console.log(`# declawd benchmarks, ${new Date().toISOString().slice(0, 10)}${opts.quick ? ' (quick)' : ''}\n`);
 console.log(`${os.cpus()[0]?.model ?? os.arch()}, ${os.cpus().length} processors, Linux ${os.release()}, `
 	+ `accelerator ${health.json?.accelerator ?? 'unknown'}`);
+await settled();
 for (const benchmark of await load())
 	await carryOut(benchmark);
 

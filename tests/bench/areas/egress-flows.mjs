@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 //
 // What a sandbox's way out costs once packets flow: allowed by range (the kernel forwards) and by name (declaw-proxy
-// checks and splices), against forwarding and masquerading without any other rule, HAProxy choosing by server name, and
-// Squid that peeks and splices. 200 sandboxes have their rules all the while. See lib/egress-world.mjs.
+// checks and splices), against forwarding and masquerading without any other rule, HAProxy choosing by server name,
+// Squid that peeks and splices, and a relay that looks at nothing. 200 sandboxes have their rules all the while. See lib/egress-world.mjs.
 
 import { Pairs, calmly, counted } from '../lib/calm.mjs';
 import { NAME, World, origin, policies } from '../lib/egress-world.mjs';
@@ -16,7 +16,7 @@ const BYRANGE = 199;	// the last one
 
 const ways = {
 	plain: 'forwarded, masqueraded', range: 'allowed by range', name: 'allowed by name', haproxy: 'HAProxy by server name',
-	squid: 'Squid, peek and splice',
+	squid: 'Squid, peek and splice', relay: 'a relay that looks at nothing',
 };
 const target = (way) => ({ range: () => origin('ours', BYRANGE), name: () => origin('ours') }[way] ?? (() => origin(way)))();
 
@@ -35,9 +35,9 @@ async function round(world, seconds, how) {
 
 	await each(Object.keys(ways), 'one', (way) => world.flow('get', target(way), 1, NAME, 1, seconds));
 	await each(Object.keys(ways), 'many', (way) => world.flow('get', target(way), 1, NAME, 32, seconds));
-	await each(['plain', 'name', 'squid'], 'anew', (way) =>
-		world.flow('new', target(way), way === 'squid' ? 1 : BYNAME, NAME, 8, seconds));
-	await each(['plain', 'range', 'name'], 'bulk', (way) => world.flow('bulk', target(way), 8443, NAME, seconds));
+	await each(['plain', 'name', 'squid', 'relay'], 'anew', (way) =>
+		world.flow('new', target(way), ['squid', 'relay'].includes(way) ? 1 : BYNAME, NAME, 8, seconds));
+	await each(['plain', 'range', 'name', 'relay'], 'bulk', (way) => world.flow('bulk', target(way), 8443, NAME, seconds));
 	return row;
 }
 
@@ -62,12 +62,13 @@ export async function run(bench) {
 	const world = new World(bench);
 	const rounds = [];
 
-	await world.open('ours', 'plain', 'haproxy', 'squid');
+	await world.open('ours', 'plain', 'haproxy', 'squid', 'relay');
 	await world.openOurs();
 	await world.setNames(0, BYNAME);
 	await world.host('set', BYRANGE, 1, policies.ranges);
 	await world.startHaproxy();
 	await world.startSquid();
+	await world.startRelay();
 	// Many short pairs: the machine's speed changes within seconds
 	for (let i = 0; i < (bench.quick ? 2 : 3 * Math.max(5, bench.pairs)); i++)
 		rounds.push(await round(world, 0.4, { tries: bench.quick ? 1 : 3, rest: 200 }));
@@ -88,6 +89,8 @@ export async function run(bench) {
 	bench.figure('allowed by range: bulk / plain', range.bulk, 'ratio', { baseline: 1, must: '>= 0.98', aim: '>= 1' });
 	bench.figure('allowed by name: added p50, one connection', of('one', (r) => r.name.p50 - r.plain.p50), 'µs',
 		{ baseline: at('plain', 'one', 'p50'), must: '<= 25', aim: '<= 12' });
+	bench.figure('a relay that looks at nothing: added p50, one connection', of('one', (r) => r.relay.p50 - r.plain.p50), 'µs',
+		{ baseline: at('plain', 'one', 'p50') });
 	bench.figure('allowed by name: requests, 32 connections / plain', ratio('name', 'plain', 'many'), 'ratio', { baseline: 1, must: '>= 0.6', aim: '>= 0.7' });
 	bench.figure('allowed by name: requests, 32 connections / HAProxy', ratio('name', 'haproxy', 'many'), 'ratio', { baseline: 1, must: '>= 0.8', aim: '>= 1' });
 	bench.figure('allowed by name: bulk, one flow / plain', ratio('name', 'plain', 'bulk'), 'ratio', { baseline: 1, must: '>= 0.6', aim: '>= 0.68' });

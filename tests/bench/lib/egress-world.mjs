@@ -34,7 +34,8 @@ export const policies = {
 };
 export const SANDBOXES = 200;
 export const NEW_PORT = 8445;	// flow-bench has it, too
-export const ranges = { ours: '203.0.113', plain: '198.51.100', haproxy: '192.0.2', squid: '203.0.112' };
+export const ranges = { ours: '203.0.113', plain: '198.51.100', haproxy: '192.0.2', squid: '203.0.112',
+	relay: '198.51.101' };
 
 // The address of sandbox i's origin: there is one for each, because that is how it is given its own way.
 export const origin = (way, i = 0) => `${ranges[way]}.${i + 1}`;
@@ -247,7 +248,13 @@ export class World {
 
 	redirect(way, port) {
 		return this.nft(way, ['table ip rival {', 'chain in {', 'type nat hook prerouting priority -100;',
-			`iifname inner tcp dport { 443, ${NEW_PORT} } redirect to :${port}`, '}', '}']);
+			`iifname inner tcp dport { 443, 8443, ${NEW_PORT} } redirect to :${port}`, '}', '}']);
+	}
+
+	async startRelay() {
+		await this.redirect('relay', 9043);
+		this.start(this.inside('relay', [path.join(this.bench.work, 'bare-relay'), '9043']));
+		await this.listening('relay', 9043);
 	}
 
 	async startHaproxy() {
