@@ -63,7 +63,7 @@ struct session {
 	struct { uint32_t id; uint64_t end; } ends[SESSION_ENDS];	/* finished out streams */
 	unsigned int end_next;
 
-	struct wire_decoder decoder;
+	struct wire_decoder *decoder;
 	uint8_t *out;			/* DCLW_FRAME_MAX bytes: whole frames for one write */
 	void *out_memory;
 	size_t out_pos, out_len;

@@ -34,6 +34,9 @@
 enum wire_state { WIRE_SYNCED, WIRE_LOST };
 
 struct wire_decoder {
+	/* First, so that it begins where the decoder does: whoever cares for pages has a decoder that begins with one. More
+	 * than two frames: an unfinished one is moved to the front that much more rarely. */
+	uint8_t buf[4 * DCLW_FRAME_MAX];
 	enum wire_state state;
 	size_t start, end;		/* unread bytes: buf[start..end) */
 	size_t wanted;			/* bytes that must be there before it is worth looking */
@@ -41,8 +44,6 @@ struct wire_decoder {
 	uint64_t bad_headers;		/* SYNCED left because of no or a bad header */
 	uint64_t bad_seals;
 	uint64_t skipped;		/* bytes dropped while LOST */
-	/* More than two frames: an unfinished one is moved to the front that much more rarely. */
-	uint8_t buf[4 * DCLW_FRAME_MAX];
 };
 
 struct wire_frame {
