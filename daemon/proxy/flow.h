@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "chan/client.h"
+#include "proxy/busywait.h"
 #include "proxy/hello.h"
 #include "proxy/request.h"
 
@@ -73,6 +74,7 @@ struct proxy {
 	sd_event *event;
 	struct chan_client *client;
 	int listener, epoll;
+	struct busywait wait;
 	bool told;		/* the channel was read: the event loop may have something to do */
 	unsigned int n_flows, n_large;
 	struct list waiting, running, over;

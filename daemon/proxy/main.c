@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -21,6 +22,7 @@
 #include "proxy/flow.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/str.h"
 
 #define CONTROL "/run/declaw/egress/control.sock"
 #define BATCH 256
@@ -52,7 +54,7 @@ static bool on_sockets(struct proxy *p)
 	if (chan_client_tell(p->client, &msec) < 0)
 		return true;
 	p->told = false;
-	n = epoll_wait(p->epoll, e, BATCH, msec);
+	n = busywait(&p->wait, p->epoll, e, BATCH, msec);
 	for (int i = 0; i < n; i++) {
 		if (e[i].data.ptr == p->event)
 			loop = true;
@@ -141,6 +143,18 @@ static void on_lost(void *userdata)
 		flow_cut(f);
 }
 
+/* DECLAW_PROXY_BUSY_WAIT: microseconds */
+static int busy_wait_setting(uint64_t *ret)
+{
+	const char *text = getenv("DECLAW_PROXY_BUSY_WAIT");
+
+	*ret = BUSYWAIT_USEC;
+	if (!text || str_to_u64(text, 0, BUSYWAIT_USEC_MAX, ret) >= 0)
+		return 0;
+	log_error("DECLAW_PROXY_BUSY_WAIT must be a number of microseconds, at most %u; 0 turns it off: \"%s\"", BUSYWAIT_USEC_MAX, text);
+	return -EINVAL;
+}
+
 static int listener_take(void)
 {
 	int n = sd_listen_fds(1), one = 1;
@@ -189,6 +203,7 @@ static int setup(struct proxy *p, const char *control)
 int main(int argc, char **argv)
 {
 	struct proxy p = { .epoll = -EBADF };
+	uint64_t busy;
 	sigset_t mask;
 	int r;
 
@@ -203,7 +218,11 @@ int main(int argc, char **argv)
 	sigaddset(&mask, SIGINT);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
 	p.listener = listener_take();
-	r = p.listener < 0 ? p.listener : setup(&p, argc == 2 ? argv[1] : CONTROL);
+	r = p.listener < 0 ? p.listener : busy_wait_setting(&busy);
+	if (r >= 0) {
+		busywait_init(&p.wait, busy);
+		r = setup(&p, argc == 2 ? argv[1] : CONTROL);
+	}
 	if (r >= 0)
 		r = sd_event_add_signal(p.event, NULL, SIGTERM, NULL, NULL);
 	if (r >= 0)
