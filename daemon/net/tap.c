@@ -4,7 +4,9 @@
  * there. These settings are made before the interface goes up, so there is no moment without them.
  */
 #include <fcntl.h>
+#include <libmnl/libmnl.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -58,6 +60,32 @@ static int ipv6_off(const char *name)
 	return write(fd, "1", 1) == 1 ? 0 : -errno;
 }
 
+static int join_group(const char *name)
+{
+	char buf[4096] = "";
+	struct mnl_socket *nl = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct ifinfomsg *ifi;
+	ssize_t n;
+	int r = 0;
+
+	if (!nl)
+		return -errno;
+	nlh->nlmsg_type = RTM_NEWLINK;
+	nlh->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
+	ifi->ifi_index = (int)if_nametoindex(name);
+	mnl_attr_put_u32(nlh, IFLA_GROUP, TAP_GROUP);
+	/* without an index it would be another request */
+	if (ifi->ifi_index == 0)
+		r = -ENODEV;
+	else if (mnl_socket_bind(nl, 0, MNL_SOCKET_AUTOPID) < 0 || mnl_socket_sendto(nl, nlh, nlh->nlmsg_len) < 0 ||
+		 (n = mnl_socket_recvfrom(nl, buf, sizeof(buf))) < 0 || mnl_cb_run(buf, (size_t)n, 0, 0, NULL, NULL) < 0)
+		r = -errno;
+	mnl_socket_close(nl);
+	return r;
+}
+
 static int interface_up(const char *name)
 {
 	_cleanup_close_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -83,6 +111,8 @@ int tap_create(const char *name, gid_t gid)
 	if (r < 0)
 		return r;
 	r = ipv6_off(name);
+	if (r == 0)
+		r = join_group(name);
 	if (r == 0)
 		r = interface_up(name);
 	if (r < 0)

@@ -11,6 +11,8 @@
 
 struct workers;
 
+/* Every tap is in this group, by which rules know them for less than by their names (iifgroup, nft/declaw-base.nft) */
+#define TAP_GROUP 0xdec1u
 /* Creates (or adopts) a persistent tap usable by `gid`, up, without IPv6 and ARP. */
 int tap_create(const char *name, gid_t gid);
 /* Gives the host's end its addresses and makes the guest known; any number of times. */

@@ -454,8 +454,8 @@ static void test_counts(void)
 /* Without its gate an interface is nobody's, whatever else there is of its sandbox */
 static void test_gate(void)
 {
-	struct packet packet, p = packet_to("203.0.113.9", IPPROTO_UDP, 4001, 0), q = p;
-	long strangers = 0;
+	struct packet packet, forged, p = packet_to("203.0.113.9", IPPROTO_UDP, 4001, 0), q = p;
+	long strangers = 0, heard;
 
 	q.eth.ether_shost[5] = 8;
 	ok(set_policy("{}") == 0 && leaves("203.0.113.9", &packet) && arrives(packet), "a question and an answer");
@@ -465,6 +465,14 @@ static void test_gate(void)
 	   "what a gate has counted stays counted: %ld, %ld", strangers, count_of("unknown"));
 	ok(str_eq(became(&p), "forwarded"), "the connection goes on");
 	ok(CMD_OK("nft", "delete table netdev " TAP) && str_eq(became(&p), "unknown"), "no gate: nothing, on a connection that runs");
+	/* The rules know what comes from sandboxes' interfaces by itself, too: no answer comes from there */
+	forged = packet;
+	forged.eth = p.eth;
+	ok(show(ID) == 0 && count_of("answered") > 0, "there were answers");
+	heard = count_of("answered");
+	nic_send(guest, &forged);
+	ok(str_eq(became(&p), "unknown") && count_of("answered") == heard, "an answer that it forged: %ld", count_of("answered"));
+	ok(arrives(packet) && show(ID) == 0 && count_of("answered") == heard + 1, "the real one: %ld", count_of("answered"));
 	p.udp.source = htons(4002);
 	ok(str_eq(became(&p), "unknown"), "nor on a new one");
 	firewall_free(fw);

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include "lib/cmd.h"
 #include "lib/jail.h"
 #include "lib/tap.h"
 #include "loop/workers.h"
@@ -35,6 +36,13 @@ static bool ipv6_is_off(const char *name)
 	_cleanup_buf_ struct buf b = BUF_INIT(16);
 
 	return access(path, F_OK) < 0 || (file_read(path, 16, &b) == 0 && b.data[0] == '1');
+}
+
+static bool in_group(const char *name)
+{
+	_cleanup_free_ char *shown = CMD("ip", "-o", "link", "show", "dev", name, "group", "57025");
+
+	return shown && strstr(shown, name);
 }
 
 static int attach(const char *name)
@@ -69,6 +77,7 @@ static void test_life(void)
 	ok(flags(TAP) & IFF_UP, "it is up");
 	ok(flags(TAP) & IFF_NOARP, "without ARP");
 	ok(ipv6_is_off(TAP), "without IPv6");
+	ok(in_group(TAP), "in the taps' group");
 	ok(tap_create(TAP, 1234) == 0 && n_taps() == 1, "creating it again adopts it");
 	fd = attach(TAP);
 	ok(fd >= 0, "a QEMU attaches");

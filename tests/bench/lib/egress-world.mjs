@@ -24,6 +24,7 @@ const libexec = '/usr/libexec/declaw';
 const PROXY = process.env.DECLAW_PROXY ?? `${libexec}/declaw-proxy`;
 const RESOLVER = process.env.DECLAW_RESOLVER ?? `${libexec}/declaw-resolver`;
 const TAP_MAC = '02:de:c1:aa:00:01';
+const TAP_GROUP = 0xdec1;
 
 export const NAME = 'api.allowed.test';
 export const policies = {
@@ -203,7 +204,7 @@ export class World {
 		const all = [...Array(sandboxes).keys()];
 
 		await this.ip('ours', all.map((i) => `link add ${tap(i)} type veth peer name g${i} netns ${this.spaces.client}`));
-		await this.ip('ours', all.map((i) => `link set ${tap(i)} up`));
+		await this.ip('ours', all.map((i) => `link set ${tap(i)} group ${TAP_GROUP} up`));
 		await this.ip('client', all.flatMap((i) => [
 			`link set g${i} address ${mac(i)} up`, `addr add ${guest(i)}/32 dev g${i}`,
 			`neigh add 10.214.0.1 lladdr ${TAP_MAC} dev g${i} nud permanent`,
