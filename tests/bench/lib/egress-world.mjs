@@ -25,6 +25,8 @@ const PROXY = process.env.DECLAW_PROXY ?? `${libexec}/declaw-proxy`;
 const RESOLVER = process.env.DECLAW_RESOLVER ?? `${libexec}/declaw-resolver`;
 const TAP_MAC = '02:de:c1:aa:00:01';
 const TAP_GROUP = 0xdec1;
+// Debian's default, whatever this kernel's is: bbr, for one, sends smaller packets, with a timer for each
+const CONGESTION = process.env.DECLAW_BENCH_CONGESTION ?? 'cubic';
 
 export const NAME = 'api.allowed.test';
 export const policies = {
@@ -117,7 +119,8 @@ export class World {
 		this.spaces[name] = holder.pid;
 		await until('a network namespace', async () => ![mine, ''].includes(await net(holder.pid)));
 		await this.run(name, 'sh', '-c', 'ip link set lo up; cd /proc/sys/net; echo 1 >ipv6/conf/all/disable_ipv6;'
-			+ ' for f in ipv4/conf/*/rp_filter; do echo 0 >$f; done; echo "1024 65000" >ipv4/ip_local_port_range; echo 1 >ipv4/tcp_tw_reuse');
+			+ ' for f in ipv4/conf/*/rp_filter; do echo 0 >$f; done; echo "1024 65000" >ipv4/ip_local_port_range; echo 1 >ipv4/tcp_tw_reuse'
+			+ `; echo ${CONGESTION} >ipv4/tcp_congestion_control`);
 	}
 
 	// A namespace between client and origin, and the origin's addresses behind it
