@@ -19,12 +19,13 @@
 #include "util/str.h"
 
 #define RULESET_MARK_FORWARDED 0xdec10001u
+#define RULESET_MARK_PROXIED 0xdec10002u
 #define RULESET_MARK_ANSWERED 0xdec10020u
 
 /* What nft/declaw-base.nft does with a packet, as it says it by marks */
 const struct ruleset_verdict ruleset_verdicts[] = {
 	{ RULESET_MARK_FORWARDED, "forwarded" },
-	{ 0xdec10002, "proxied" },
+	{ RULESET_MARK_PROXIED, "proxied" },
 	{ 0xdec10003, "resolver" },
 	{ 0xdec10010, "ipv6" },
 	{ 0xdec10011, "unknown" },
@@ -298,7 +299,16 @@ int ruleset_counts(const char *tap, struct elems *ret)
 
 uint32_t ruleset_counted(enum nft_set set)
 {
-	return set == NFT_SENDS ? RULESET_MARK_FORWARDED : set == NFT_HEARS ? RULESET_MARK_ANSWERED : 0;
+	switch (set) {
+	case NFT_SENDS:
+		return RULESET_MARK_FORWARDED;
+	case NFT_HEARS:
+		return RULESET_MARK_ANSWERED;
+	case NFT_PROXIES:
+		return RULESET_MARK_PROXIED;
+	default:
+		return 0;
+	}
 }
 
 int ruleset_teardown(char **ret)
