@@ -9,7 +9,7 @@
 // shown, and counts only when there are too few others.
 
 import { readFileSync } from 'node:fs';
-import { median } from './stats.mjs';
+import { median, quantile } from './stats.mjs';
 
 const CALM = 0.03;	// of all processors' time
 const ENOUGH = 3;	// pairs
@@ -77,6 +77,13 @@ export class Pairs extends Array {
 
 	ratio() {
 		return median(this.counted.map((p) => p.ours / p.theirs));
+	}
+
+	// How far the ratio may be from what many more pairs would give: the standard error of a median, from the quartiles
+	error() {
+		const v = this.counted.map((p) => p.ours / p.theirs);
+
+		return 1.25 * (quantile(v, 0.75) - quantile(v, 0.25)) / 1.35 / Math.sqrt(v.length);
 	}
 
 	of(side) {
