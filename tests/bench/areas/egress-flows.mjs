@@ -97,6 +97,8 @@ export async function run(bench) {
 	bench.figure('allowed by name: new connections / plain', ratio('name', 'plain', 'anew'), 'ratio', { baseline: 1, must: '>= 0.55', aim: '>= 0.75' });
 	bench.figure('allowed by name: new connections / Squid', ratio('name', 'squid', 'anew'), 'ratio', { baseline: 1, must: '>= 1.5', aim: '>= 2.5' });
 	// What is left of them for whoever also looks
+	bench.say(`a relay that looks at nothing: 32 connections ${ratio('relay', 'plain', 'many').toFixed(2)} of plain, `
+		+ `new ones ${ratio('relay', 'squid', 'anew').toFixed(2)} of Squid`);
 	bench.figure('a relay that looks at nothing: requests, 32 connections / plain', ratio('relay', 'plain', 'many'), 'ratio', { baseline: 1 });
 	bench.figure('a relay that looks at nothing: new connections / Squid', ratio('relay', 'squid', 'anew'), 'ratio', { baseline: 1 });
 }
