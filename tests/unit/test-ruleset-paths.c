@@ -454,7 +454,7 @@ static void test_counts(void)
 /* Without its gate an interface is nobody's, whatever else there is of its sandbox */
 static void test_gate(void)
 {
-	struct packet packet, forged, p = packet_to("203.0.113.9", IPPROTO_UDP, 4001, 0), q = p;
+	struct packet p = packet_to("203.0.113.9", IPPROTO_UDP, 4001, 0), q = p, packet = p, forged;
 	long strangers = 0, heard;
 
 	q.eth.ether_shost[5] = 8;
