@@ -27,6 +27,7 @@ struct chan_client {
 	sd_event *event;
 	char *path;
 	enum chan_role role;
+	unsigned int instance;
 	const struct chan_client_ops *ops;
 	void *userdata;
 	struct chan *chan;
@@ -262,7 +263,7 @@ static int on_retry(sd_event_source *s _unused_, uint64_t usec _unused_, void *u
 {
 	static const struct chan_ops ops = { .message = on_message, .closed = on_closed };
 	struct chan_client *c = userdata;
-	struct chan_msg hello = { .type = CHAN_HELLO, .u.hello = { c->role, CHAN_VERSION } };
+	struct chan_msg hello = { .type = CHAN_HELLO, .u.hello = { c->role, CHAN_VERSION, c->instance } };
 	struct chan_sandbox *sb;
 	int fd = connect_to(c->path), r;
 
@@ -292,6 +293,11 @@ static int on_lost(sd_event_source *s _unused_, uint64_t usec _unused_, void *us
 }
 
 /* --- what workers ask --- */
+
+void chan_client_instance(struct chan_client *c, unsigned int instance)
+{
+	c->instance = instance;
+}
 
 bool chan_client_synced(const struct chan_client *c)
 {

@@ -57,6 +57,8 @@ struct chan_client_ops {
 /* Connects soon, from the loop. */
 int chan_client_new(sd_event *event, const char *path, enum chan_role role, const struct chan_client_ops *ops,
 		    void *userdata, struct chan_client **ret);
+/* Which of several that do the same work, below CHAN_INSTANCES_MAX; before the loop has run. 0 otherwise. */
+void chan_client_instance(struct chan_client *c, unsigned int instance);
 /* Calls gone() for each sandbox, and pin callbacks with -ECANCELED. */
 struct chan_client *chan_client_free(struct chan_client *c);
 bool chan_client_synced(const struct chan_client *c);

@@ -182,7 +182,8 @@ static int parse_hello(json_object *o, struct chan_msg *m)
 {
 	int role = get_name(o, "role", role_names, CHAN_ROLE_MAX);
 
-	if (role < 0 || json_get_int(o, "version", 0, INT32_MAX, &m->u.hello.version) != 0)
+	if (role < 0 || json_get_int(o, "version", 0, INT32_MAX, &m->u.hello.version) != 0 ||
+	    json_get_int(o, "instance", 0, CHAN_INSTANCES_MAX - 1, &m->u.hello.instance) != 0)
 		return -EPROTO;
 	m->u.hello.role = (enum chan_role)role;
 	return 0;
@@ -301,7 +302,8 @@ static int put_body(json_object *o, const struct chan_msg *m)
 	switch (m->type) {
 	case CHAN_HELLO:
 		r = json_put_string(o, "role", chan_role_name(m->u.hello.role));
-		return r ?: json_put_int(o, "version", m->u.hello.version);
+		r = r ?: json_put_int(o, "version", m->u.hello.version);
+		return r ?: json_put_int(o, "instance", m->u.hello.instance);
 	case CHAN_CONFIG:
 		r = json_put(o, "upstream", json_object_get(m->u.config.upstream));
 		return r ?: json_put(o, "opened", json_object_get(m->u.config.opened));

@@ -5,7 +5,7 @@
  * One JSON object a line, "t" names its kind. A worker connects and says hello; declawd sends config, one policy per
  * sandbox, the pins that still hold (to the proxy), then synced, and after that whatever changes:
  *
- *	worker  -> declawd	hello {role, version}
+ *	worker  -> declawd	hello {role, version, instance}	instances of a role do the same work side by side
  *	declawd -> worker	config {upstream, opened}	name servers (none: the host's own), private ranges that are open
  *	declawd -> worker	policy {id, addr, gen, policy}	new or changed; addr is the sandbox's, gen the policy's number
  *	declawd -> worker	gone {id}			the sandbox has no network any more
@@ -29,7 +29,8 @@
 #include "util/ident.h"
 #include "util/json.h"
 
-#define CHAN_VERSION 1
+#define CHAN_VERSION 2
+#define CHAN_INSTANCES_MAX 32
 #define CHAN_NAME_MAX 254	/* 253 and NUL */
 #define CHAN_ADDRS_MAX 64u
 #define CHAN_RULE_MAX 64
@@ -69,7 +70,7 @@ struct chan_audit {
 struct chan_msg {
 	enum chan_type type;
 	union {
-		struct { enum chan_role role; int64_t version; } hello;
+		struct { enum chan_role role; int64_t version, instance; } hello;
 		struct { json_object *upstream, *opened; } config;	/* arrays of strings, borrowed */
 		struct { char id[SANDBOX_ID_MAX]; struct in_addr addr; uint64_t gen; json_object *policy; } policy; /* borrowed */
 		struct { char id[SANDBOX_ID_MAX]; } gone;

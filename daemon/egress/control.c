@@ -11,7 +11,7 @@
 #include "util/list.h"
 #include "util/log.h"
 
-#define PEERS_MAX 8u
+#define PEERS_MAX (CHAN_INSTANCES_MAX + 8u)
 /* Every sandbox's policy at once fits; a worker that does not read is disconnected, and syncs anew. */
 #define PENDING_MAX (64u << 20)
 
@@ -22,6 +22,7 @@ struct peer {
 	uint64_t number;
 	uid_t uid;
 	enum chan_role role;	/* CHAN_ROLE_MAX before hello */
+	int64_t instance;
 };
 
 struct control {
@@ -66,9 +67,10 @@ static void hello(struct peer *p, const struct chan_msg *m)
 		return;
 	}
 	list_foreach(&c->peers, other, struct peer, link)
-		if (other != p && other->role == m->u.hello.role)
+		if (other != p && other->role == m->u.hello.role && other->instance == m->u.hello.instance)
 			peer_free(other);
 	p->role = m->u.hello.role;
+	p->instance = m->u.hello.instance;
 	log_info("declaw-%s is here", chan_role_name(p->role));
 	c->ops->joined(c->userdata, p->number, p->role);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * declawd's end of the control channel: a socket that only the workers' users may speak on, one connection a role.
+ * declawd's end of the control channel: a socket that only the workers' users may speak on, one connection for each instance
+ * of a role.
  *
- * Who connects is judged by its uid, as the kernel knows it. A second one of a role replaces the first: a worker that
- * was restarted is not kept out by what is left of its predecessor. Peers are named by numbers, so that an answer that
+ * Who connects is judged by its uid, as the kernel knows it. A second one of an instance replaces the first: a
+ * worker that was restarted is not kept out by what is left of its predecessor. Peers are named by numbers, so that an answer that
  * takes a while to make finds nobody when its asker is gone.
  */
 #ifndef DECLAW_EGRESS_CONTROL_H

@@ -36,7 +36,8 @@ static json_object *parsed(const char *text)
 Test(chan, messages_come_back)
 {
 	static const char *const good[] = {
-		"{\"t\":\"hello\",\"role\":\"proxy\",\"version\":1}",
+		"{\"t\":\"hello\",\"role\":\"proxy\",\"version\":2,\"instance\":0}",
+		"{\"t\":\"hello\",\"role\":\"proxy\",\"version\":2,\"instance\":31}",
 		"{\"t\":\"config\",\"upstream\":[\"192.0.2.1\"],\"opened\":[]}",
 		"{\"t\":\"policy\",\"id\":\"" ID "\",\"addr\":\"10.214.0.5\",\"gen\":7,\"policy\":{\"a\":1}}",
 		"{\"t\":\"gone\",\"id\":\"" ID "\"}",
@@ -62,7 +63,8 @@ Test(chan, messages_come_back)
 Test(chan, what_is_no_message)
 {
 	static const char *const bad[] = {
-		"[]", "{}", "{\"t\":\"what\"}", "{\"t\":7}", "{\"t\":\"hello\",\"role\":\"cook\",\"version\":1}",
+		"[]", "{}", "{\"t\":\"what\"}", "{\"t\":7}", "{\"t\":\"hello\",\"role\":\"cook\",\"version\":2,\"instance\":0}",
+		"{\"t\":\"hello\",\"role\":\"proxy\",\"version\":2}", "{\"t\":\"hello\",\"role\":\"proxy\",\"version\":2,\"instance\":32}",
 		"{\"t\":\"gone\",\"id\":\"../../etc\"}", "{\"t\":\"gone\"}",
 		"{\"t\":\"pin\",\"addrs\":[],\"seq\":3,\"id\":\"" ID "\",\"gen\":7,\"name\":\"a.b\",\"ttl\":60}",
 		"{\"t\":\"pin\",\"addrs\":[\"::1\"],\"seq\":3,\"id\":\"" ID "\",\"gen\":7,\"name\":\"a.b\",\"ttl\":60}",

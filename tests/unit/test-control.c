@@ -77,7 +77,8 @@ static bool ended(int fd)
 	return tap_wait(event, 10, n == 0 || (n = recv(fd, c, sizeof(c), 0)) == 0 || (n < 0 && errno == ECONNRESET && (n = 0) == 0));
 }
 
-#define HELLO(role) "{\"t\":\"hello\",\"role\":\"" role "\",\"version\":1}\n"
+#define HELLO_AS(role, instance) "{\"t\":\"hello\",\"role\":\"" role "\",\"version\":2,\"instance\":" instance "}\n"
+#define HELLO(role) HELLO_AS(role, "0")
 #define AUDIT "{\"t\":\"audit\",\"id\":\"" ID "\",\"verdict\":\"allow\",\"proto\":\"dns\"}\n"
 #define PIN "{\"t\":\"pin\",\"addrs\":[\"1.2.3.4\"],\"seq\":1,\"id\":\"" ID "\",\"gen\":1,\"name\":\"a.b\",\"ttl\":60}\n"
 
@@ -164,6 +165,42 @@ Test(control, the_newest_of_a_role_stays)
 	cr_assert(tap_wait(event, 10, messages == 1));
 	close(a);
 	close(b);
+	stop();
+}
+
+/* Something was said, and it was that */
+static void hears_synced(int fd)
+{
+	char text[64] = "";
+	ssize_t n = -1;
+
+	cr_assert(tap_wait(event, 10, n > 0 || (n = recv(fd, text, sizeof(text) - 1, 0)) > 0));
+	cr_assert_str_eq(text, "{\"t\":\"synced\"}\n");
+}
+
+Test(control, instances_of_a_role_stay_side_by_side)
+{
+	const struct chan_msg m = { .type = CHAN_SYNCED };
+	int fd[3];
+
+	start(getuid(), getuid());
+	for (int i = 0; i < 2; i++) {
+		fd[i] = client();
+		say(fd[i], i ? HELLO_AS("proxy", "1") : HELLO("proxy"));
+		cr_assert(tap_wait(event, 10, joins == i + 1));
+		hears_synced(fd[i]);	/* by joined() */
+	}
+	control_send_role(control, CHAN_ROLE_PROXY, &m);
+	for (int i = 0; i < 2; i++)
+		hears_synced(fd[i]);
+	fd[2] = client();
+	say(fd[2], HELLO_AS("proxy", "1"));
+	cr_assert(tap_wait(event, 10, joins == 3));
+	cr_assert(ended(fd[1]), "replaced by the same instance");
+	say(fd[0], AUDIT);
+	cr_assert(tap_wait(event, 10, messages == 1), "the other one is still heard");
+	for (int i = 0; i < 3; i++)
+		close(fd[i]);
 	stop();
 }
 
