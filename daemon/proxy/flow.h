@@ -21,11 +21,13 @@
 #include "chan/client.h"
 #include "proxy/busywait.h"
 #include "proxy/hello.h"
+#include "proxy/prefork.h"
 #include "proxy/request.h"
 
-#define FLOWS_MAX 16384u		/* of all sandboxes */
+#define LISTENERS_MAX PREFORK_MAX
+#define FLOWS_MAX 16384u		/* of all sandboxes; these are an instance's, the rules limit what a sandbox has in all */
 #define FLOWS_PER_SANDBOX 1024u
-#define LARGE_MAX 128u			/* pipes: a user has 16384 pages for all, and beyond that two for each new one */
+#define LARGE_MAX 128u			/* pipes of all instances: a user has 16384 pages, and beyond that two for each new one */
 #define LARGE_PER_SANDBOX 16u
 #define LOOK_USEC 5000000ull		/* for the first bytes to say who is meant */
 #define DIAL_USEC 10000000ull
@@ -73,7 +75,10 @@ struct flow {
 struct proxy {
 	sd_event *event;
 	struct chan_client *client;
-	int listener, epoll;
+	struct prefork prefork;
+	struct listener { int fd; } listeners[LISTENERS_MAX];	/* this instance's */
+	unsigned int n_listeners;
+	int epoll;
 	struct busywait wait;
 	bool told;		/* the channel was read: the event loop may have something to do */
 	unsigned int n_flows, n_large;

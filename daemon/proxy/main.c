@@ -28,12 +28,12 @@
 #define BATCH 256
 #define ACCEPTS 64
 
-static void accept_some(struct proxy *p)
+static void accept_some(struct proxy *p, int listener)
 {
 	for (int i = 0; i < ACCEPTS; i++) {
 		struct sockaddr_in peer;
 		socklen_t len = sizeof(peer);
-		int conn = accept4(p->listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int conn = accept4(listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (conn < 0)
 			break;
@@ -42,6 +42,11 @@ static void accept_some(struct proxy *p)
 		else
 			fd_close(conn);
 	}
+}
+
+static bool is_listener(const struct proxy *p, const void *what)
+{
+	return what >= (const void *)p->listeners && what < (const void *)(p->listeners + LISTENERS_MAX);
 }
 
 /* One batch of what the sockets say. Whether the event loop has something to do, too. */
@@ -58,8 +63,8 @@ static bool on_sockets(struct proxy *p)
 	for (int i = 0; i < n; i++) {
 		if (e[i].data.ptr == p->event)
 			loop = true;
-		else if (e[i].data.ptr == p)
-			accept_some(p);
+		else if (is_listener(p, e[i].data.ptr))
+			accept_some(p, ((struct listener *)e[i].data.ptr)->fd);
 		else
 			flow_event(e[i].data.ptr, e[i].events);
 	}
@@ -73,6 +78,8 @@ static bool on_sockets(struct proxy *p)
  */
 static int serve(struct proxy *p)
 {
+	int code;
+
 	while (sd_event_get_state(p->event) != SD_EVENT_FINISHED) {
 		int r = sd_event_prepare(p->event);
 
@@ -86,13 +93,16 @@ static int serve(struct proxy *p)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return sd_event_get_exit_code(p->event, &code) < 0 ? 0 : code;
 }
 
 static int on_tick(sd_event_source *s, uint64_t usec _unused_, void *userdata)
 {
-	flows_expire(userdata);
-	flows_sweep(userdata);
+	struct proxy *p = userdata;
+
+	prefork_alive(&p->prefork);
+	flows_expire(p);
+	flows_sweep(p);
 	sd_event_source_set_time_relative(s, USEC_PER_SEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -143,29 +153,50 @@ static void on_lost(void *userdata)
 		flow_cut(f);
 }
 
-/* DECLAW_PROXY_BUSY_WAIT: microseconds */
-static int busy_wait_setting(uint64_t *ret)
+/* Of the environment, see declaw-proxy.service; *ret is left when it has none */
+static int setting(const char *name, uint64_t min, uint64_t max, uint64_t *ret)
 {
-	const char *text = getenv("DECLAW_PROXY_BUSY_WAIT");
+	const char *text = getenv(name);
 
-	*ret = BUSYWAIT_USEC;
-	if (!text || str_to_u64(text, 0, BUSYWAIT_USEC_MAX, ret) >= 0)
+	if (!text || str_to_u64(text, min, max, ret) >= 0)
 		return 0;
-	log_error("DECLAW_PROXY_BUSY_WAIT must be a number of microseconds, at most %u; 0 turns it off: \"%s\"", BUSYWAIT_USEC_MAX, text);
+	log_error("%s must be a number from %llu to %llu: \"%s\"", name, (unsigned long long)min, (unsigned long long)max, text);
 	return -EINVAL;
 }
 
-static int listener_take(void)
+static bool listener_good(int fd)
 {
-	int n = sd_listen_fds(1), one = 1;
+	int one = 1;
 
 	/* systemd's are blocking; what is accepted takes over its options */
-	if (n == 1 && sd_is_socket_inet(SD_LISTEN_FDS_START, AF_INET, SOCK_STREAM, 1, 0) > 0 &&
-	    fcntl(SD_LISTEN_FDS_START, F_SETFL, O_NONBLOCK) == 0 &&
-	    setsockopt(SD_LISTEN_FDS_START, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0)
-		return SD_LISTEN_FDS_START;
-	log_error("One listening TCP socket must be handed over (declaw-proxy.socket)");
+	return sd_is_socket_inet(fd, AF_INET, SOCK_STREAM, 1, 0) > 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0 &&
+	       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0;
+}
+
+/* How many there are: all of one port, among which the kernel shares out connections */
+static int listeners_take(void)
+{
+	int n = sd_listen_fds(1), good = 0;
+
+	while (good < n && n <= (int)LISTENERS_MAX && listener_good(SD_LISTEN_FDS_START + good))
+		good++;
+	if (good > 0 && good == n)
+		return n;
+	log_error("One to %u listening TCP sockets must be handed over (declaw-proxy.socket)", LISTENERS_MAX);
 	return -EINVAL;
+}
+
+/* Those of this instance; the others' are closed here, and stay with them */
+static void listeners_share(struct proxy *p, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		int fd = SD_LISTEN_FDS_START + (int)i;
+
+		if (i % p->prefork.n == p->prefork.instance)
+			p->listeners[p->n_listeners++].fd = fd;
+		else
+			fd_close(fd);
+	}
 }
 
 static int watch(int epoll, int fd, void *what)
@@ -189,12 +220,14 @@ static int setup(struct proxy *p, const char *control)
 	if (p->epoll < 0)
 		return -errno;
 	r = chan_client_new(p->event, control, CHAN_ROLE_PROXY, &ops, p, &p->client);
-	if (r >= 0)
+	if (r >= 0) {
+		chan_client_instance(p->client, p->prefork.instance);
 		chan_client_gather(p->client);
+	}
 	if (r >= 0)
 		r = watch(p->epoll, sd_event_get_fd(p->event), p->event);
-	if (r >= 0)
-		r = watch(p->epoll, p->listener, p);
+	for (unsigned int i = 0; i < p->n_listeners && r >= 0; i++)
+		r = watch(p->epoll, p->listeners[i].fd, &p->listeners[i]);
 	if (r >= 0)
 		r = sd_event_add_time_relative(p->event, NULL, CLOCK_MONOTONIC, USEC_PER_SEC, 0, on_tick, p);
 	return r;
@@ -202,10 +235,10 @@ static int setup(struct proxy *p, const char *control)
 
 int main(int argc, char **argv)
 {
+	uint64_t busy = BUSYWAIT_USEC, processes = prefork_processors(PREFORK_MAX);
 	struct proxy p = { .epoll = -EBADF };
-	uint64_t busy;
 	sigset_t mask;
-	int r;
+	int r, n;
 
 	log_init(LOG_INFO);
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
@@ -217,9 +250,15 @@ int main(int argc, char **argv)
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
-	p.listener = listener_take();
-	r = p.listener < 0 ? p.listener : busy_wait_setting(&busy);
+	n = r = listeners_take();
+	if (r >= 0)
+		r = setting("DECLAW_PROXY_BUSY_WAIT", 0, BUSYWAIT_USEC_MAX, &busy);
+	if (r >= 0)
+		r = setting("DECLAW_PROXY_PROCESSES", 1, PREFORK_MAX, &processes);
+	if (r >= 0)
+		r = prefork_start(MIN_OF((unsigned int)processes, (unsigned int)n), &p.prefork);
 	if (r >= 0) {
+		listeners_share(&p, (unsigned int)n);
 		busywait_init(&p.wait, busy);
 		r = setup(&p, argc == 2 ? argv[1] : CONTROL);
 	}
@@ -229,11 +268,12 @@ int main(int argc, char **argv)
 		r = sd_event_add_signal(p.event, NULL, SIGINT, NULL, NULL);
 	if (r >= 0)
 		sd_event_set_watchdog(p.event, true);
+	if (r >= 0)
+		r = prefork_ready(&p.prefork, p.event);
 	if (r < 0) {
 		log_error_errno(r, "The proxy cannot be set up: %m");
 		return EXIT_FAILURE;
 	}
-	sd_notify(0, "READY=1");
 	r = serve(&p);
 	on_lost(&p);
 	flows_sweep(&p);

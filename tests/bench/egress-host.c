@@ -15,6 +15,7 @@
  *	remove FIRST N
  */
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <nftables/libnftables.h>
 #include <signal.h>
@@ -37,6 +38,8 @@
 #define SANDBOXES 1000u
 #define WORKER_UID 65534	/* nobody: what matters is that it is not root */
 #define NETWORK "10.214.0.0/16"
+#define LISTENERS 8			/* as in declaw-proxy.socket */
+#define LISTENERS_FIRST 64		/* beyond what is open, so that they can be moved to 3 and after */
 
 struct guest {
 	char id[11], tap[16], mac[18], address[16];
@@ -150,7 +153,7 @@ static void on_message(void *userdata _unused_, uint64_t peer, enum chan_role ro
 		pin(&m->u.pin, peer);
 }
 
-static pid_t start(char **argv, int listener)
+static pid_t start(char **argv, int listeners)
 {
 	pid_t pid = fork();
 
@@ -159,9 +162,10 @@ static pid_t start(char **argv, int listener)
 	if (pid > 0)
 		return pid;
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (listener >= 0) {
-		dup2(listener, 3);
-		setenv("LISTEN_FDS", "1", 1);
+	if (listeners > 0) {
+		for (int i = 0; i < listeners; i++)
+			dup2(LISTENERS_FIRST + i, 3 + i);
+		setenv("LISTEN_FDS", str_format("%d", listeners), 1);
 		setenv("LISTEN_PID", str_format("%d", (int)getpid()), 1);
 	}
 	close(0);
@@ -174,23 +178,49 @@ static pid_t start(char **argv, int listener)
 	return -1;
 }
 
+static void listen_proxy(void)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(9040) };
+	int one = 1;
+
+	for (int i = 0; i < LISTENERS; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+		setsockopt(fd, IPPROTO_TCP, 1 /* TCP_NODELAY, as in declaw-proxy.socket */, &one, sizeof(one));
+		if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 4096) < 0 ||
+		    fcntl(fd, F_DUPFD_CLOEXEC, LISTENERS_FIRST) != LISTENERS_FIRST + i)
+			die("port 9040");
+		close(fd);
+	}
+}
+
+/* As many as declaw-proxy takes by itself, said here so that all of them can be waited for */
+static unsigned int processes(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	const char *text;
+
+	setenv("DECLAW_PROXY_PROCESSES", str_format("%ld", n > 0 && n < LISTENERS ? n : LISTENERS), 0);
+	text = getenv("DECLAW_PROXY_PROCESSES");
+	return text ? (unsigned int)atoi(text) : 1;
+}
+
 static void start_workers(char **argv, const char *path)
 {
 	static char listen_at[] = "0.0.0.0:9053";
 	char *proxy[] = { argv[1], (char *)path, NULL };
 	char *resolver[] = { argv[2], "--control", (char *)path, "--listen", listen_at, "--upstream", argv[3], NULL };
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(9040) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+	unsigned int n = processes() + 1;
 	pid_t a, b;
 
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	setsockopt(fd, IPPROTO_TCP, 1 /* TCP_NODELAY, as in declaw-proxy.socket */, &one, sizeof(one));
-	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 4096) < 0)
-		die("port 9040");
-	a = start(proxy, fd);
-	b = start(resolver, -1);
-	close(fd);
-	while (joined < 2)
+	listen_proxy();
+	a = start(proxy, LISTENERS);
+	b = start(resolver, 0);
+	for (int i = 0; i < LISTENERS; i++)
+		close(LISTENERS_FIRST + i);
+	while (joined < n)
 		if (sd_event_run(event, 20000000) <= 0)
 			die("the workers do not come");
 	printf("{\"proxy\":%d,\"resolver\":%d}\n", (int)a, (int)b);

@@ -325,8 +325,11 @@ shutdown_lifetime 1 second\n`);
 		await until(`port ${port}`, async () => (await this.run(space, 'ss', '-Hltn', `sport = :${port}`)) !== '');
 	}
 
-	// Proportional set size of a process, in bytes
+	// Proportional set size of a process and its children, in bytes
 	pss(pid) {
-		return Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]) * 1024;
+		const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(/\s+/).filter(Boolean);
+		const own = Number(/^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))[1]) * 1024;
+
+		return children.reduce((sum, child) => sum + this.pss(child), own);
 	}
 }
