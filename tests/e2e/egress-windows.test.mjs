@@ -207,6 +207,63 @@ act(file, 'the proxy is killed', { timeout: 180_000 }, async () => {
 	assert.equal(await qemu(), before);
 });
 
+const processes = async () => (await hostOut('pgrep', '-x', 'declaw-proxy')).trim().split('\n').map(Number);
+
+// They share connections: which one has this one is not known, and whichever dies, it is over for all
+act(file, 'one of the proxy\'s processes is killed', { timeout: 180_000 }, async () => {
+	const dropin = '/run/systemd/system/declaw-proxy.service.d';
+	const reload = () => systemctl('daemon-reload').then(() => systemctl('restart', 'declaw-proxy.service'));
+
+	await hostOut('sh', '-c', `mkdir -p ${dropin} && printf '[Service]\\nEnvironment=DECLAW_PROXY_PROCESSES=3\\n' >${dropin}/e2e.conf`);
+	try {
+		await reload();
+		await works();
+
+		const before = await qemu(), main = await pidOf('declaw-proxy.service'), all = await processes();
+		const say = await connection();
+
+		assert.equal(all.length, 3);
+		assert.ok(all.includes(main));
+		assert.equal(await say('one'), 'heard');
+		await hostOut('kill', '-KILL', String(all.find((pid) => pid !== main)));
+		await until('it is another process', async () => ![0, main].includes(await pidOf('declaw-proxy.service')), 30_000, 100);
+		await news();
+		assert.equal(await say('two'), 'closed');
+		assert.deepEqual((await news()).filter((r) => r.data?.includes('/two')), []);
+		await works();
+		assert.equal((await processes()).filter((pid) => all.includes(pid)).length, 0);
+		assert.equal(await qemu(), before);
+	} finally {
+		await hostOut('rm', '-r', dropin);
+		await reload();
+	}
+	await works();
+});
+
+// More connections than can have come to one process by chance
+act(file, 'connections are shared out', { timeout: 180_000 }, async () => {
+	const all = await processes(), many = 20 * all.length;
+
+	await sh(sbx, `cat >/tmp/hold.py <<'EOF'
+import socket, time
+held = [socket.create_connection(("${GOOD}", 80), 10) for _ in range(${many})]
+for s in held:
+    s.sendall(b"GET /held HTTP/1.1\\r\\nHost: good.example.com\\r\\n\\r\\n")
+print(sum(s.recv(4096).startswith(b"HTTP/1.1 200") for s in held), flush=True)
+time.sleep(120)
+EOF
+		setsid python3 /tmp/hold.py >/tmp/hold.out 2>&1 </dev/null & `, { user: 'root' });
+	await until('all are answered', async () => (await sh(sbx, 'cat /tmp/hold.out')).trim() === String(many), 60_000, 300);
+
+	const held = await Promise.all(all.map(async (pid) =>
+		(await hostOut('sh', '-c', `ss -Htnp 'sport = :9040' | grep -c pid=${pid}, || true`)).trim()));
+
+	assert.ok(held.reduce((sum, n) => sum + Number(n), 0) >= many, String(held));
+	for (const n of held)
+		assert.ok(Number(n) > 0, `${held} of ${all}`);
+	await sh(sbx, 'pkill -f hold.py', { user: 'root' });
+});
+
 act(file, 'the proxy is gone', { timeout: 180_000 }, async () => {
 	await systemctl('stop', 'declaw-proxy.socket', 'declaw-proxy.service');
 	try {
