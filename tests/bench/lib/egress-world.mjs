@@ -299,7 +299,7 @@ ssl_bump splice allowed
 ssl_bump terminate all
 http_access allow all
 cache deny all
-access_log none
+access_log stdio:${this.dir}/squid.log
 cache_log /dev/null
 cache_store_log none
 pid_filename none
@@ -316,6 +316,11 @@ unlinkd_program ${this.dir}/unlinkd
 pinger_enable off
 max_filedescriptors 65535
 shutdown_lifetime 1 second\n`);
+		// It asks for every new client's name, and for each connection again while nobody answers: a list of questions that it
+		// searches for each new one. And it writes down what it let through, as declaw-proxy does.
+		this.start(this.inside('squid', [this.tool, 'answers', '53']));
+		writeFileSync(path.join(this.dir, 'squid.log'), '');
+		chmodSync(path.join(this.dir, 'squid.log'), 0o666);
 		await this.redirect('squid', 9042);
 		this.start(this.inside('squid', [path.join(this.rivals, 'usr/sbin/squid'), '-N', '-f', conf]), { env: this.rivalEnv() });
 		await this.listening('squid', 9042);
