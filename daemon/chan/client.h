@@ -84,7 +84,7 @@ int chan_client_pin(struct chan_client *c, const struct chan_sandbox *sb, const 
 /* Its caller went away: fn is not called. */
 void chan_client_unpin(struct chan_client *c, const void *userdata);
 
-/* One verdict; a->id is filled in. Beyond 100 a second for a sandbox only their number is reported. */
+/* One verdict; a->id is filled in. Beyond 100 a second for a sandbox (and instance) only their number is reported. */
 void chan_client_audit(struct chan_client *c, struct chan_sandbox *sb, struct chan_audit *a);
 /*
  * From now on verdicts wait for chan_client_tell(), which its caller calls before it sleeps, or for chan_client_flush(). The

@@ -75,9 +75,10 @@ void flow_cut(struct flow *f)
 void flow_large(struct flow *f, struct flow_pipe *p)
 {
 	struct worker_sandbox *ws = f->sandbox ? f->sandbox->userdata : NULL;
+	unsigned int n = f->proxy->prefork.n;	/* instances, which share what there may be */
 
 	p->asked = true;
-	if (!ws || ws->n_large >= LARGE_PER_SANDBOX || f->proxy->n_large >= LARGE_MAX / f->proxy->prefork.n || fcntl(p->fd[1], F_SETPIPE_SZ, RELAY_PIPE) < 0)
+	if (!ws || ws->n_large * n >= LARGE_PER_SANDBOX || f->proxy->n_large * n >= LARGE_MAX || fcntl(p->fd[1], F_SETPIPE_SZ, RELAY_PIPE) < 0)
 		return;
 	p->large = true;
 	ws->n_large++;

@@ -28,7 +28,7 @@
 #define FLOWS_MAX 16384u		/* of all sandboxes; these are an instance's, the rules limit what a sandbox has in all */
 #define FLOWS_PER_SANDBOX 1024u
 #define LARGE_MAX 128u			/* pipes of all instances: a user has 16384 pages, and beyond that two for each new one */
-#define LARGE_PER_SANDBOX 16u
+#define LARGE_PER_SANDBOX 16u		/* of all instances, too */
 #define LOOK_USEC 5000000ull		/* for the first bytes to say who is meant */
 #define DIAL_USEC 10000000ull
 

@@ -139,7 +139,7 @@ Test(relay, a_larger_pipe_for_a_few)
 	static struct pair p[N];
 	struct worker_sandbox ws = { .n = N };
 	struct chan_sandbox sb = { .userdata = &ws };
-	struct proxy proxy = { .n_flows = N };
+	struct proxy proxy = { .n_flows = N, .prefork = { .n = 1 } };
 
 	list_init(&proxy.over);
 	for (int i = 0; i < N; i++) {
