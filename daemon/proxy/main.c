@@ -141,16 +141,20 @@ static void on_gone(void *userdata _unused_, struct chan_sandbox *sb)
 	sb->userdata = NULL;
 }
 
-static void on_lost(void *userdata)
+static void cut_all(struct proxy *p)
 {
-	struct proxy *p = userdata;
 	struct flow *f;
 
-	log_warning("declawd is away: all connections are cut");
 	list_foreach(&p->waiting, f, struct flow, link)
 		flow_cut(f);
 	list_foreach(&p->running, f, struct flow, link)
 		flow_cut(f);
+}
+
+static void on_lost(void *userdata)
+{
+	log_warning("declawd is away: all connections are cut");
+	cut_all(userdata);
 }
 
 /* Of the environment, see declaw-proxy.service; *ret is left when it has none */
@@ -275,7 +279,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	r = serve(&p);
-	on_lost(&p);
+	cut_all(&p);
 	flows_sweep(&p);
 	chan_client_flush(p.client);
 	chan_client_free(p.client);

@@ -7,12 +7,12 @@
  *	flow-bench quiet PORT				an origin that says nothing
  *	flow-bench answers PORT				a name server: every name has one address
  *	flow-bench get ADDR COUNT NAME CONNS SECONDS	requests over CONNS kept connections
- *	flow-bench new ADDR COUNT NAME CONNS SECONDS	new connections, CONNS at a time
+ *	flow-bench new ADDR COUNT NAME CONNS SECONDS PORT	new connections, CONNS at a time
  *	flow-bench bulk ADDR PORT NAME SECONDS		one flow that is only read
  *	flow-bench hold ADDR COUNT PORT NAME		a connection to each of COUNT addresses; when the last one was closed
  *	flow-bench flood ADDR FROM syn|dns RATE SECONDS	packets of a sandbox that behaves badly
  *
- * ADDR is the first of COUNT addresses that are used in turn, port 443 (get) or 8445 (new). Requests are HTTPS by TLS 1.3. A new connection is
+ * ADDR is the first of COUNT addresses that are used in turn, port 443 (get). Requests are HTTPS by TLS 1.3. A new connection is
  * complete when the origin's first answer to a ClientHello is there: the client sends one made beforehand, because OpenSSL's
  * side of a handshake costs more than any way there.
  * Output: one JSON object a line, times in microseconds of the monotonic clock.
@@ -40,7 +40,6 @@
 #define ANSWER_MAX 8192
 #define SAMPLES_MAX 4000000u
 #define KEPT_PORT 443
-#define NEW_PORT 8445
 
 static void die(const char *what)
 {
@@ -201,6 +200,7 @@ struct run {
 	char request[2048];		/* or a ClientHello */
 	size_t request_len;
 	uint32_t count, next;
+	uint16_t port;
 	bool anew;			/* connections are what is counted */
 	float *samples;
 	size_t n_samples;
@@ -209,7 +209,7 @@ struct run {
 
 static bool conn_open(struct run *r, struct conn *c)
 {
-	struct sockaddr_in sa = address(r->first, r->next++ % r->count, r->anew ? NEW_PORT : KEPT_PORT);
+	struct sockaddr_in sa = address(r->first, r->next++ % r->count, r->port);
 	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c };
 	int one = 1;
 
@@ -355,7 +355,8 @@ static void report(struct run *r, double took)
 
 static int requests(char **argv, bool anew)
 {
-	struct run r = { .first = argv[0], .count = (uint32_t)atoi(argv[1]), .name = argv[2], .anew = anew, .ctx = client_tls() };
+	struct run r = { .first = argv[0], .count = (uint32_t)atoi(argv[1]), .name = argv[2], .anew = anew, .ctx = client_tls(),
+			 .port = anew ? (uint16_t)atoi(argv[5]) : KEPT_PORT };
 	int conns = atoi(argv[3]);
 	double seconds = atof(argv[4]), began, until;
 	struct conn *v = calloc((size_t)conns, sizeof(*v));
@@ -554,8 +555,10 @@ int main(int argc, char **argv)
 		quiet((uint16_t)atoi(argv[2]));
 	if (strcmp(what, "answers") == 0 && argc == 3)
 		answers((uint16_t)atoi(argv[2]));
-	if ((strcmp(what, "get") == 0 || strcmp(what, "new") == 0) && argc == 7)
-		return requests(argv + 2, strcmp(what, "new") == 0);
+	if (strcmp(what, "get") == 0 && argc == 7)
+		return requests(argv + 2, false);
+	if (strcmp(what, "new") == 0 && argc == 8)
+		return requests(argv + 2, true);
 	if (strcmp(what, "bulk") == 0 && argc == 6)
 		return bulk(argv + 2);
 	if (strcmp(what, "hold") == 0 && argc == 6)

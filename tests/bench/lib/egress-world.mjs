@@ -36,7 +36,8 @@ export const policies = {
 	nothing: { deny_out: ['*'] },
 };
 export const SANDBOXES = 200;
-export const NEW_PORT = 8445;	// flow-bench has it, too
+export const NEW_PORT = 8445;	// real handshakes
+export const READY_PORT = 8446;	// answers made beforehand
 export const ranges = { ours: '203.0.113', plain: '198.51.100', haproxy: '192.0.2', squid: '203.0.112',
 	relay: '198.51.101' };
 
@@ -186,6 +187,7 @@ export class World {
 		this.startNginx('new', pem, NEW_PORT, `user root; worker_processes ${os.cpus().length}`);
 		this.start(this.inside('origin', [this.tool, 'source', '8443']));
 		this.start(this.inside('origin', [this.tool, 'quiet', '8444']));
+		this.start(this.inside('origin', [path.join(this.bench.work, 'ready-origin'), String(READY_PORT), pem]));
 	}
 
 	startNginx(name, pem, port, processes) {
@@ -252,7 +254,7 @@ export class World {
 
 	redirect(way, port) {
 		return this.nft(way, ['table ip rival {', 'chain in {', 'type nat hook prerouting priority -100;',
-			`iifname inner tcp dport { 443, 8443, ${NEW_PORT} } redirect to :${port}`, '}', '}']);
+			`iifname inner tcp dport { 443, 8443, ${NEW_PORT}, ${READY_PORT} } redirect to :${port}`, '}', '}']);
 	}
 
 	async startRelay() {
