@@ -100,6 +100,8 @@ export async function run(bench) {
 	// A handshake is most of a new connection's time here, whichever way it goes: the same without one
 	bench.figure('allowed by name: new connections, no handshake / plain', ratio('name', 'plain', 'ready'), 'ratio', { baseline: 1 });
 	bench.figure('allowed by name: new connections, no handshake / Squid', ratio('name', 'squid', 'ready'), 'ratio', { baseline: 1 });
+	bench.say(`new connections, to an origin that answers at once: ${ratio('name', 'plain', 'ready').toFixed(2)} of plain, `
+		+ `${ratio('name', 'squid', 'ready').toFixed(2)} of Squid`);
 	// What is left of them for whoever also looks
 	bench.say(`a relay that looks at nothing: 32 connections ${ratio('relay', 'plain', 'many').toFixed(2)} of plain, `
 		+ `new ones ${ratio('relay', 'squid', 'anew').toFixed(2)} of Squid, without a handshake ${ratio('relay', 'squid', 'ready').toFixed(2)}`);
