@@ -28,6 +28,8 @@
 #define BATCH 256
 #define ACCEPTS 64
 
+_Static_assert(PREFORK_MAX <= CHAN_INSTANCES_MAX, "each instance has a number on the control channel");
+
 static void accept_some(struct proxy *p, int listener)
 {
 	for (int i = 0; i < ACCEPTS; i++) {

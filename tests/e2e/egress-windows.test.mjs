@@ -264,6 +264,13 @@ EOF
 	await sh(sbx, 'pkill -f hold.py', { user: 'root' });
 });
 
+// Whoever takes one of its processes over finds nothing to become: no shell, also not as root
+act(file, 'nothing else runs where the proxy does', { timeout: 60_000 }, async () => {
+	for (const pid of await processes())
+		for (const program of ['/usr/bin/true', '/bin/sh', '/usr/libexec/declaw/declaw-resolver'])
+			assert.match(await hostOut('sh', '-c', `nsenter -m -t ${pid} ${program} 2>&1; echo "exit $?"`), /Permission denied\nexit 126\n?$/, program);
+});
+
 act(file, 'the proxy is gone', { timeout: 180_000 }, async () => {
 	await systemctl('stop', 'declaw-proxy.socket', 'declaw-proxy.service');
 	try {

@@ -238,6 +238,7 @@ export const acts = {
 	'the proxy is killed': [windows, 'established connections are cut, new ones go through the new proxy, the sandbox runs on'],
 	'one of the proxy\'s processes is killed': [windows, 'the same: they begin and end together'],
 	'connections are shared out': [windows, 'each of the proxy\'s processes has some of a sandbox\'s connections'],
+	'nothing else runs where the proxy does': [windows, 'its mount namespace has no other program that may be executed'],
 	'the proxy is gone': [windows, 'new connections are refused by the kernel, ranges go on; it works again when it is back'],
 	'the resolver is killed': [windows, 'names resolve again with the new one, established connections go on'],
 	'the resolver is gone': [windows, 'no name resolves, nothing of the question leaves'],
