@@ -85,8 +85,12 @@ void sandbox_deadline_elapsed(struct sandbox *sb)
 
 	if (sb->destroying || sb->state != SANDBOX_RUNNING || !sb->deadline_usec)
 		return;
-	if (sb->deadline_usec > now + 10 * USEC_PER_MSEC) {
-		/* The timer we replaced was removed, or the wall clock moved: what counts is what is left */
+	if (sb->deadline_usec > now) {
+		/*
+		 * The timer we replaced was removed, the wall clock moved, or the wait was counted from the loop's "now"
+		 * when that was old: what counts is what is left.
+		 */
+		look_in(sb, sb->deadline_usec - now);
 		return;
 	}
 	if (!sb->options.pause_on_timeout)
