@@ -22,6 +22,7 @@
 #include "proxy/flow.h"
 #include "util/clock.h"
 #include "util/log.h"
+#include "util/noexec.h"
 #include "util/str.h"
 
 #define CONTROL "/run/declaw/egress/control.sock"
@@ -244,7 +245,7 @@ int main(int argc, char **argv)
 	uint64_t busy = BUSYWAIT_USEC, processes = prefork_processors(PREFORK_MAX);
 	struct proxy p = { .epoll = -EBADF };
 	sigset_t mask;
-	int r, n;
+	int r, n = 0;
 
 	log_init(LOG_INFO);
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
@@ -256,7 +257,9 @@ int main(int argc, char **argv)
 	sigaddset(&mask, SIGTERM);
 	sigaddset(&mask, SIGINT);
 	sigprocmask(SIG_BLOCK, &mask, NULL);
-	n = r = listeners_take();
+	r = noexec();
+	if (r >= 0)
+		r = n = listeners_take();
 	if (r >= 0)
 		r = setting("DECLAW_PROXY_BUSY_WAIT", 0, BUSYWAIT_USEC_MAX, &busy);
 	if (r >= 0)

@@ -17,6 +17,7 @@
 #include "config.h"
 #include "resolver/serve.h"
 #include "util/log.h"
+#include "util/noexec.h"
 
 #define CONTROL_PATH "/run/declaw/egress/control.sock"
 
@@ -99,7 +100,9 @@ static int run(const char *control, const char *listen, const char *servers)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	signal(SIGPIPE, SIG_IGN);
-	r = sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -errno : sd_event_default(&p.event);
+	r = sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -errno : noexec();
+	if (r >= 0)
+		r = sd_event_default(&p.event);
 	if (r >= 0)
 		r = sd_event_add_signal(p.event, NULL, SIGTERM, NULL, NULL);
 	if (r >= 0)

@@ -264,11 +264,23 @@ EOF
 	await sh(sbx, 'pkill -f hold.py', { user: 'root' });
 });
 
-// Whoever takes one of its processes over finds nothing to become: no shell, also not as root
-act(file, 'nothing else runs where the proxy does', { timeout: 60_000 }, async () => {
-	for (const pid of await processes())
-		for (const program of ['/usr/bin/true', '/bin/sh', '/usr/libexec/declaw/declaw-resolver'])
+// Whoever takes one of these processes over finds nothing to become: no shell, also not as root
+act(file, 'nothing else runs where the proxy and the resolver do', { timeout: 60_000 }, async () => {
+	for (const pid of [...await processes(), await pidOf('declaw-resolver.service')])
+		for (const program of ['/usr/bin/true', '/bin/sh', '/usr/lib/systemd/systemd-socket-proxyd', '/usr/sbin/nft'])
 			assert.match(await hostOut('sh', '-c', `nsenter -m -t ${pid} ${program} 2>&1; echo "exit $?"`), /Permission denied\nexit 126\n?$/, program);
+});
+
+// ... and may not look for it: each sets a filter, here where it is the only one (tests/unit/test-noexec.c says what it does)
+act(file, 'the proxy and the resolver give up executing by themselves', { timeout: 60_000 }, async () => {
+	const bin = '/usr/libexec/declaw', filters = (pid) => `sed -n 's/^Seccomp_filters:[[:space:]]*//p' /proc/${pid}/status`;
+	const started = (command, poke) => hostOut('bash', '-c', `${command} >/dev/null 2>&1 & p=$!; trap 'kill $p' EXIT
+		for _ in $(seq 100); do ${poke}; n=$(${filters('$p')}); [ "$n" = 0 ] || break; sleep 0.1; done; echo "$n"`);
+
+	assert.equal((await hostOut('sh', '-c', filters('self'))).trim(), '0');
+	assert.equal((await started(`${bin}/declaw-resolver --listen 127.0.0.1:5399 --control /nonexistent`, ':')).trim(), '1');
+	assert.equal((await started(`systemd-socket-activate -l 127.0.0.1:5398 ${bin}/declaw-proxy /nonexistent`,
+		'(: </dev/tcp/127.0.0.1/5398) 2>/dev/null')).trim(), '1');
 });
 
 act(file, 'the proxy is gone', { timeout: 180_000 }, async () => {
