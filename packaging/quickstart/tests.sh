@@ -59,7 +59,9 @@ compile_beside() {
 	ui_beside=$!
 }
 
+# What is not compiled by now is left to check_in: beside somebody else who computes, it would hardly ever end, and nobody would see.
 compiled_beside() {
+	kill_beside
 	wait "$ui_beside"
 	ui_beside=
 }

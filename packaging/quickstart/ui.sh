@@ -81,7 +81,7 @@ ui_start() {
 
 ui_interrupt() {
 	[ -z "$ui_child" ] || kill_tree "$ui_child"
-	[ -z "$ui_beside" ] || kill_tree "$ui_beside"
+	kill_beside
 	exit 130
 }
 
@@ -91,3 +91,6 @@ kill_tree() {
 	for child in "${children[@]}"; do kill_tree "$child"; done
 	kill -TERM "$1" 2>/dev/null
 }
+
+# It may have ended long ago, and its number be another's
+kill_beside() { ! jobs -pr | grep -qx "$ui_beside" || kill_tree "$ui_beside"; }
