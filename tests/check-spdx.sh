@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Every source and script says its licence in the first five lines, and no C file outgrows 600 lines.
-# What counts: the files git tracks (in an unpacked tarball: all files) that have a name of a source or
-# begin with #!. Recorded data (fuzz corpora, golden files, locks) has no place for a comment.
+# What counts: the files git tracks (in an unpacked tarball: all that were not made by autotools or in building) that have a
+# name of a source or begin with #!. Recorded data (fuzz corpora, golden files, locks) has no place for a comment.
 #
 # Usage: check-spdx.sh [SOURCE_ROOT]; prints TAP.
 
@@ -20,7 +20,8 @@ list()
 	if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
 		git ls-files
 	else
-		find . -name .git -prune -o -type f -print | sed 's#^\./##'
+		find . \( -name build-aux -o -name autom4te.cache -o -path './_*' -o -path ./net \) -prune -o \
+			-type f ! -name configure ! -name aclocal.m4 ! -name 'config.*' -print | sed 's#^\./##'
 	fi | grep -vE '(^|/)(corpus|golden|node_modules|autom4te\.cache)/|-lock\.json$' | sort
 }
 

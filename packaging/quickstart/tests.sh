@@ -75,6 +75,18 @@ lint_scripts() {
 	(cd "$src" && shellcheck -x -P SCRIPTDIR "${scripts[@]}") && echo "shellcheck: ${#scripts[@]} scripts clean"
 }
 
+# The source archive has the files of the checkout and what autotools make, whatever else lies in checkout and build. With --long it is
+# also built, tested, installed and removed again.
+check_archive() {
+	local dir packed=$logs/archive.txt made='^(Makefile\.in|aclocal\.m4|build-aux/.*|config\.h\.in|configure)$'
+	dir=$(build_dir "${product[0]}")
+	rm -f "$dir"/declawd-*.tar.xz
+	DECLAW_TEST_BOOT=$(images_dir)/boot make -C "$dir" -j"$((2 * $(nproc)))" "$([ -n "$long" ] && echo distcheck || echo dist)" || return 1
+	tar -tf "$dir"/declawd-*.tar.xz | sed -e 's#^[^/]*/##' -e '/\/$/d' -e '/^$/d' | grep -vE "$made" | sort >"$packed"
+	(cd "$src" && git ls-files --cached --others --exclude-standard) | grep -vxF .gitignore | sort | diff - "$packed" &&
+		echo "archive: $(wc -l <"$packed") files, those of the checkout${long:+; built and tested}"
+}
+
 check_layers() { (cd "$src" && tests/check-layers.sh) && echo "layers: clean"; }
 
 # with_host NAME COMMAND...: runs COMMAND against an appliance of its own, which ends with it.
@@ -126,6 +138,7 @@ run_tests() {
 	runner "layers" '^layers: ' check_layers
 	runner "unit and protocol tests, gcc" '^gcc: ' check_in "${product[@]}"
 	compile_beside "${sanitized[@]}"
+	runner "source archive" '^archive: ' check_archive
 	runner "throw-away host" '^host: ' "$src/packaging/host/selftest"
 	runner "end to end" '^e2e: ' test_e2e
 	compiled_beside
